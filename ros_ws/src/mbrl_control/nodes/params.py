@@ -1,0 +1,74 @@
+"""``Config`` dataclasses as ROS parameters: declared with ranges and descriptions, validated like everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from mbrl_control.config import ConfigError, Param, build, nearest, params
+from mbrl_control.core import MbrlError
+
+T = TypeVar("T")
+HUGE = 1e308
+ROS_OWN = ("use_sim_time", "start_type_description_service")
+QOS_PREFIX = "qos_overrides."
+
+
+def descriptor(p: Param) -> ParameterDescriptor:
+    """The ROS description of a parameter: text, unit, range, and whether it can change while running."""
+    unit = f" [{p.unit}]" if p.unit else ""
+    d = ParameterDescriptor(name=p.name, description=p.doc + unit, additional_constraints=p.accepts())
+    d.dynamic_typing = True  # `speed: 1` is a number too; our own parser is stricter than the type
+    d.read_only = not p.live
+    bounded = p.low is not None or p.high is not None
+    low, high = -HUGE if p.low is None else p.low, HUGE if p.high is None else p.high
+    if p.type is float and bounded:
+        d.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+    elif p.type is int and bounded:
+        low, high = max(low, -(2**63)), min(high, 2**63 - 1)
+        d.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    return d
+
+
+def declare(node: Node, config: type[T], prefix: str = "") -> T:
+    """Declare every parameter of ``config`` (as ``prefix.name``) and read what was given for it."""
+    values = {}
+    for name, p in params(config).items():
+        full = f"{prefix}.{name}" if prefix else name
+        d = descriptor(p)
+        d.name = full
+        d.floating_point_range, d.integer_range = [], []  # so that our own message is the one that is read
+        default = list(p.default) if p.type is tuple else p.default
+        values[name] = node.declare_parameter(full, default, d).value
+        d = descriptor(p)
+        d.name = full
+        node.set_descriptor(full, d, values[name])
+    return build(config, values, where=f"{prefix}." if prefix else "")
+
+
+def refuse_unknown(node: Node) -> None:
+    """Raise if a parameter was given that nothing declared; silence here is how wrong namespaces go unnoticed."""
+    given: Mapping[str, Any] = node._parameter_overrides
+    for name in given:
+        if not node.has_parameter(name) and name not in ROS_OWN and not name.startswith(QOS_PREFIX):
+            known = [known for known in node._parameters if known not in ROS_OWN]
+            raise ConfigError(f"{node.get_name()}.{name}: no such parameter; {nearest(name, known)}")
+
+
+def on_change(node: Node, config: type, apply: Callable[[dict[str, Any]], None], prefix: str = "") -> None:
+    """Let live parameters be set while running: all of one request are validated first, then applied together."""
+    declared = {(f"{prefix}.{name}" if prefix else name): p for name, p in params(config).items()}
+
+    def validate(changes: list[Parameter]) -> SetParametersResult:
+        ours = [change for change in changes if change.name in declared]
+        try:
+            apply({declared[c.name].name: declared[c.name].parse(c.value) for c in ours})
+        except MbrlError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(validate)
