@@ -1,6 +1,5 @@
 """Package metadata. The repository root is one ament_python package that pip installs as well."""
 
-from glob import glob
 from pathlib import Path
 
 from setuptools import Distribution, find_packages, setup
@@ -40,13 +39,13 @@ class WithDataFiles(Distribution):
 
 
 def files(pattern: str) -> list[str]:
-    return sorted(path for path in glob(pattern, recursive=True) if Path(path).is_file())
+    return sorted(str(path) for path in Path().glob(pattern) if path.is_file())
 
 
 def share(folder: str) -> list[tuple[str, list[str]]]:
     """data_files entries that mirror a folder of the repository under share/."""
     tree: dict[str, list[str]] = {}
-    for path in files(f"{folder}/**"):
+    for path in files(f"{folder}/**/*"):
         tree.setdefault(f"share/{NAME}/{Path(path).parent}", []).append(path)
     return sorted(tree.items())
 

@@ -15,7 +15,8 @@ HEADER = "# Exact versions of [{extras}], resolved by `make lock` on Python {pyt
 def resolve(extras: str) -> list[str]:
     with tempfile.NamedTemporaryFile(suffix=".json") as report:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        subprocess.run([*command, "--report", report.name, f".[{extras}]", *BUILD, *(HELD if "train" in extras else [])], check=True)
+        held = HELD if "train" in extras else []
+        subprocess.run([*command, "--report", report.name, f".[{extras}]", *BUILD, *held], check=True)
         found = json.loads(Path(report.name).read_text())["install"]
     pins = {item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"] for item in found}
     pins.pop("mbrl-control")

@@ -11,7 +11,7 @@ import argparse
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -49,7 +49,13 @@ class Param:
         """What would be accepted, in words."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        noun = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", tuple: "a list of numbers"}
+        noun = {
+            float: "a number",
+            int: "a whole number",
+            bool: "true or false",
+            str: "a text",
+            tuple: "a list of numbers",
+        }
         low, high = self.low, self.high
         bounds = ""
         if low is not None and high is not None:
@@ -65,7 +71,7 @@ class Param:
         fault = ConfigError(f"{where}{self.name} = {value!r}: it takes {self.accepts()}")
         try:
             parsed = self._convert(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise fault from None
         numbers = parsed if self.type is tuple else (parsed,) if self.type in (float, int) else ()
         for number in numbers:
@@ -88,8 +94,9 @@ class Param:
                 raise ValueError
             return words[key]
         if self.type is int:
-            number = _number(value)
-            if number != int(number):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            number = value if whole else _number(value)  # a float would round a large whole number
+            if number != int(number) or not -(2**63) <= number < 2**63:
                 raise ValueError
             return int(number)
         if self.type is float:
@@ -170,7 +177,13 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(problem="aliases (*name) are not accepted", problem_mark=event.start_mark)
         self.depth = getattr(self, "depth", 0) + 1
         if self.depth > MAX_YAML_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_YAML_DEPTH}", problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(
+                problem=f"nested deeper than {MAX_YAML_DEPTH}", problem_mark=self.peek_event().start_mark
+            )
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.MarkedYAMLError(
+                problem="tags (!name) are not accepted", problem_mark=self.peek_event().start_mark
+            )
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -189,24 +202,64 @@ class _StrictLoader(yaml.SafeLoader):
 
 def parse_yaml(text: str, where: str) -> Any:
     """A YAML document, strictly; every mistake is one line with the place."""
+    return _load(text, where, lambda loader: loader.get_single_data())
+
+
+def _load(text: str, where: str, take: Callable[[_StrictLoader], T]) -> T:
     try:
-        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader, made stricter
+        loader = _StrictLoader(text)
+        try:
+            return take(loader)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{where}{line}: {error.problem or error.context}") from None
+        parts = [error.context, error.problem] if (error.problem or "").startswith("but ") else [error.problem]
+        raise ConfigError(f"{where}{line}: {' '.join(part for part in parts if part)}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not YAML: {str(error).splitlines()[0]}") from None
 
 
 def read_yaml(path: Path) -> Any:
     """A YAML file, strictly."""
+    return parse_yaml(_read(path), str(path))
+
+
+def _read(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise ConfigError(f"{path}: {path.stat().st_size} bytes; at most {MAX_YAML_BYTES} are read")
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            data = file.read(MAX_YAML_BYTES + 1)
+        if len(data) > MAX_YAML_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_YAML_BYTES} bytes; no more is read")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:
         raise ConfigError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    return parse_yaml(text, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A YAML value that knows where it stands; the members of its lists and mappings are marked as well."""
+
+    value: Any
+    where: str
+    """``sim.launch.yaml line 12``."""
+
+
+def read_marked(path: Path) -> Marked:
+    """A YAML file, strictly, every value with its place, for mistakes that only its reader can see."""
+    return _load(_read(path), path.name, lambda loader: _marked(loader, loader.get_single_node(), path.name))
+
+
+def _marked(loader: _StrictLoader, node: Any, where: str, key: Any = None) -> Marked:
+    if node is None:
+        return Marked(None, f"{where} line 1")
+    place = f"{where} line {(key or node).start_mark.line + 1}"  # what has a key stands where its key stands
+    if isinstance(node, yaml.MappingNode):
+        loader.construct_mapping(node)  # refuses doubled keys and keys that are no names
+        return Marked({key.value: _marked(loader, value, where, key) for key, value in node.value}, place)
+    if isinstance(node, yaml.SequenceNode):
+        return Marked([_marked(loader, value, where) for value in node.value], place)
+    return Marked(loader.construct_object(node), place)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, get_type_hints, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 import numpy as np
 
@@ -74,17 +74,20 @@ class Mode(enum.StrEnum):
     """Joint torques or forces. Accepted by our simulation only."""
 
 
-def checked_shapes(cls: type) -> type:
+C = TypeVar("C", bound=type)
+
+
+def checked_shapes(cls: C) -> C:
     """Class decorator, below ``@dataclass``: check the annotated shapes when ``SHAPE_CHECKS`` is set.
 
     ``"H+1 nj"`` means two axes; ``H`` and ``nj`` must agree wherever they stand in the same object.
     """
 
-    def __post_init__(self: Any) -> None:
+    def check(self: Any) -> None:
         if SHAPE_CHECKS:
             check_shapes(self)
 
-    setattr(cls, "__post_init__", __post_init__)  # noqa: B010 - a type has no such attribute for the checker
+    setattr(cls, "__post_init__", check)  # noqa: B010 - a type has no such attribute for the checker
     return cls
 
 
@@ -536,6 +539,13 @@ class Robot:
     @property
     def nu(self) -> int:
         return len(self.channels.names)
+
+    def at_speed(self, speed: float) -> Robot:
+        """The same robot slowed down, for a planner that is to plan within what the guard lets through."""
+        channels = self.channels
+        if channels.mode is Mode.VELOCITY_REFERENCE:
+            channels = dataclasses.replace(channels, bound=channels.bound * speed)
+        return dataclasses.replace(self, limits=self.limits.at_speed(speed), channels=channels)
 
 
 @dataclass(frozen=True, slots=True)

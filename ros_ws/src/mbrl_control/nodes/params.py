@@ -36,18 +36,17 @@ def descriptor(p: Param) -> ParameterDescriptor:
 
 def declare(node: Node, config: type[T], prefix: str = "") -> T:
     """Declare every parameter of ``config`` (as ``prefix.name``) and read what was given for it."""
+    full = {name: f"{prefix}.{name}" if prefix else name for name in params(config)}
     values = {}
     for name, p in params(config).items():
-        full = f"{prefix}.{name}" if prefix else name
+        bare = ParameterDescriptor(name=full[name], dynamic_typing=True)
+        values[name] = node.declare_parameter(full[name], list(p.default) if p.type is tuple else p.default, bare).value
+    built = build(config, values, where=f"{prefix}." if prefix else "")
+    for name, p in params(config).items():  # ranges only now, so that our own message is the one that is read
         d = descriptor(p)
-        d.name = full
-        d.floating_point_range, d.integer_range = [], []  # so that our own message is the one that is read
-        default = list(p.default) if p.type is tuple else p.default
-        values[name] = node.declare_parameter(full, default, d).value
-        d = descriptor(p)
-        d.name = full
-        node.set_descriptor(full, d, values[name])
-    return build(config, values, where=f"{prefix}." if prefix else "")
+        d.name = full[name]
+        node.set_descriptor(full[name], d)
+    return built
 
 
 def refuse_unknown(node: Node) -> None:

@@ -1,0 +1,283 @@
+"""The controller node: the guard on its own thread, and what comes from and goes to ROS around it.
+
+    /joint_states, planner/plan_packed, ~/estop   ->   guard   ->   the arm's command topic (nobody else's)
+
+A lifecycle node: activate leads to READY and no further; ``~/arm`` alone starts motion.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Bool, Float64MultiArray, String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from mbrl_control import registry
+from mbrl_control.config import param
+from mbrl_control.core import MbrlError, Robot
+from mbrl_control.nodes import convert
+from mbrl_control.nodes.convert import PlanError
+from mbrl_control.nodes.params import declare, refuse_unknown
+from mbrl_control.nodes.process import run
+from mbrl_control.nodes.qos import LATCHED, NEWEST
+from mbrl_control.runtime.estimate import Reading
+from mbrl_control.runtime.loop import ClockPacer, Loop, RealTime, WallPacer, enter_real_time
+from mbrl_control.runtime.safety import (
+    EStop,
+    Guard,
+    GuardConfig,
+    Outcome,
+    PlanArrived,
+    PlannerDied,
+    Request,
+)
+from mbrl_control.runtime.states import Event, GuardState
+
+PRIORITY = 40
+ANSWER_WITHIN = 0.5
+"""A service waits at most this long for the tick that answers it [s]."""
+RESYNC = 0.005
+"""A clock that has moved by more than this against the monotonic one [s] is followed even in motion."""
+STATE_TIMEOUT = {"A": 0.05, "B": 0.1}
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Parameters of the node around the guard."""
+
+    robot: str = param("panda", "name of the robot, or package.module of one's own")
+    autostart: bool = param(True, "configure and activate by itself, to READY and no further")
+    real_time: bool = param(True, "ask for SCHED_FIFO and locked memory")
+    lockstep: bool = param(False, "wait for the plan that is due; for deterministic simulation, with use_sim_time")
+
+
+class ControllerNode(LifecycleNode):
+    """See the module's docstring."""
+
+    def __init__(self, real_time: RealTime | None = None) -> None:
+        super().__init__("controller")
+        self.config = declare(self, NodeConfig)
+        guard_config = declare(self, GuardConfig)
+        refuse_unknown(self)
+        self.robot: Robot = registry.make("robots", self.config.robot)
+        if self.config.real_time and real_time is None:
+            real_time = enter_real_time(PRIORITY)
+        self.real_time = real_time or RealTime(False, False, "not asked for")
+        timeout = STATE_TIMEOUT[self.real_time.promise_class]
+        self.guard = Guard(guard_config, self.robot.joints, self.robot.limits, timeout)
+        self.sim_time = bool(self.get_parameter("use_sim_time").value)
+        if self.config.lockstep and not self.sim_time:
+            raise MbrlError("lockstep: true needs use_sim_time: true")
+        clock = ClockPacer()
+        self.pacer = clock if self.sim_time else WallPacer()
+        self.loop = Loop(self.pacer, self.guard.dt, self._tick)
+        self.base_ns = 0 if self.sim_time else self._clock_base()
+        self._shown = ("", "")
+        self._session = 0
+        self._plan_until = -1.0
+        self._plan_came = threading.Condition()
+        self._deactivating = False
+        self._reported = 0.0
+        self._make_topics(clock)
+        self.get_logger().info(
+            f"promise class {self.real_time.promise_class}"
+            + (f" ({self.real_time.why})" if self.real_time.why else "")
+            + f"; {1.0 / self.guard.dt:.0f} Hz, states may be {self.guard.state_timeout * 1e3:.0f} ms old"
+        )
+        self.loop.start()
+        if self.config.autostart:
+            self.trigger_configure()
+            self.trigger_activate()
+
+    def _make_topics(self, clock: ClockPacer) -> None:
+        sink = self.robot.sink
+        if sink.kind != "joint_trajectory":
+            raise MbrlError(f"sink kind '{sink.kind}' of robot '{self.robot.name}': it takes joint_trajectory")
+        make, hear = super().create_publisher, self.create_subscription  # plain publishers: they outlive deactivation
+        self.command_pub = make(JointTrajectory, sink.topic, 1)
+        self.reference_pub = make(JointState, "~/reference", NEWEST)
+        self.state_pub = make(String, "~/state", LATCHED)
+        self.diagnostics_pub = make(DiagnosticArray, "/diagnostics", 10)
+        self.tick_pub = make(Clock, "~/tick", 10) if self.config.lockstep else None
+        hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
+        hear(Float64MultiArray, "planner/plan_packed", self._on_plan, 1)
+        hear(Bool, "~/estop", self._on_estop, LATCHED)
+        if self.sim_time:
+            hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
+        group = ReentrantCallbackGroup()
+        for name, event in (("arm", Event.ARM), ("reset", Event.RESET), ("stop", Event.ESTOP)):
+            self.create_service(Trigger, f"~/{name}", self._answerer(event), callback_group=group)
+        self.create_timer(1.0, self._report)
+
+    # --- lifecycle: INACTIVE -> READY, never further ---
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._ask(Event.ACTIVATE, "activated")
+        return super().on_activate(state)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._deactivating = True
+        return super().on_deactivate(state)
+
+    # --- in ---
+
+    def _on_state(self, message: JointState) -> None:
+        stamp = (convert.to_ns(message.header.stamp) - self.base_ns) / convert.SECOND
+        self.guard.inbox.append(
+            Reading(list(message.name), message.position, message.velocity, stamp, time.monotonic())
+        )
+
+    def _on_plan(self, message: Float64MultiArray) -> None:
+        try:
+            packed = convert.unpack_plan(message.data, self.base_ns, self.robot.joints)
+        except PlanError as error:
+            self.guard.counts[f"plan refused: {error}"] += 1
+            return
+        if packed.session != self._session and packed.host == convert.this_host():
+            self._watch_process(packed.pid, packed.session)
+        self._session = packed.session
+        self.guard.inbox.append(PlanArrived(packed.plan, packed.session))
+        with self._plan_came:
+            self._plan_until = packed.plan.t0
+            self._plan_came.notify_all()
+
+    def _watch_process(self, pid: int, session: int) -> None:
+        """Put ``PlannerDied`` into the inbox the moment the process is gone."""
+
+        def watch() -> None:
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                pass
+            else:
+                select.select([fd], [], [])
+                os.close(fd)
+            self.guard.inbox.append(PlannerDied(session))
+            with self._plan_came:
+                self._plan_until = np.inf  # nobody waits for the dead
+                self._plan_came.notify_all()
+
+        threading.Thread(target=watch, name="planner-watch", daemon=True).start()
+
+    def _on_estop(self, message: Bool) -> None:
+        self.guard.inbox.append(EStop(message.data))
+
+    def _ask(self, event: Event, reason: str) -> tuple[bool, str]:
+        """Have the next tick answer; the tick thread is the only one that touches the guard."""
+        request = Request(event, reason)
+        self.guard.inbox.append(request)
+        give_up = time.monotonic() + ANSWER_WITHIN
+        while request.answer is None and time.monotonic() < give_up:
+            time.sleep(0.001)
+        return request.answer or (False, "no tick answered: is the clock running?")
+
+    def _answerer(self, event: Event):  # noqa: ANN202 - rclpy's own callback type
+        def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            response.success, response.message = self._ask(event, event.value)
+            return response
+
+        return answer
+
+    # --- out, on the tick thread ---
+
+    def _tick(self, now: float) -> None:
+        if self.config.lockstep:
+            self._await_plan(now)
+        if self._deactivating and self.guard.state is not GuardState.INACTIVE:
+            self.guard.inbox.append(Request(Event.DEACTIVATE, "asked to stop"))
+        out = self.guard.tick(now, time.monotonic())
+        if out.command is not None:
+            self.command_pub.publish(convert.trajectory(out.command, self.base_ns, self.robot.joints))
+            assert out.reference is not None
+            stamp = self.base_ns + round(out.reference.index * self.guard.dt * convert.SECOND)
+            motion = out.reference.motion
+            self.reference_pub.publish(convert.joint_state(self.robot.joints, stamp, motion.q, motion.v))
+        elif not self.sim_time:
+            self.base_ns = self._clock_base()
+        if self.tick_pub is not None:
+            commanded = out.command is not None
+            stamp = convert.to_time(round(now * convert.SECOND) + commanded)
+            self.tick_pub.publish(Clock(clock=stamp))
+        self._announce(out)
+
+    def _await_plan(self, now: float) -> None:
+        """Lock-step: the plan that is due at ``now`` was made from the state of one plan period ago."""
+        with self._plan_came:
+            self._plan_came.wait_for(lambda: self._plan_until >= now - 1e-9, timeout=ANSWER_WITHIN)
+
+    def _clock_base(self) -> int:
+        """The ROS clock [ns] at control time zero."""
+        return self.get_clock().now().nanoseconds - round(self.pacer.now() * convert.SECOND)
+
+    def _announce(self, out: Outcome) -> None:
+        shown = (out.state.shown, out.reason or out.state.value[1])
+        if shown[0] != self._shown[0] or (shown != self._shown and out.state is not GuardState.ACTIVE):
+            self.state_pub.publish(String(data=f"{shown[0]}: {shown[1]}"))
+            self.get_logger().info(f"{shown[0]}: {shown[1]}")
+        self._shown = shown
+
+    # --- now and then ---
+
+    def _report(self) -> None:
+        """Diagnostics at 1 Hz: rates, lateness, overruns, counts, promise class."""
+        if not self.sim_time and abs(self._clock_base() - self.base_ns) > RESYNC * convert.SECOND:
+            self.base_ns = self._clock_base()
+        p50, p99 = self.loop.late.percentile(50, 99)
+        took50, took99 = self.loop.took.percentile(50, 99)
+        guard = self.guard
+        values: dict[str, object] = {
+            "state": guard.state.shown,
+            "reason": guard.reason,
+            "status": str(guard.status),
+            "promise_class": self.real_time.promise_class,
+            "rate_hz": 1.0 / guard.dt,
+            "ticks": self.loop.ticks,
+            "overruns": self.loop.overruns,
+            "late_ms_p50": p50 * 1e3,
+            "late_ms_p99": p99 * 1e3,
+            "late_ms_max": self.loop.late.worst() * 1e3,
+            "tick_ms_p50": took50 * 1e3,
+            "tick_ms_p99": took99 * 1e3,
+            "holds": guard.holds,
+            "states_received": guard.slot.count,
+            **{f"states dropped: {reason}": count for reason, count in guard.slot.drops.items()},
+            **guard.counts.copy(),
+        }
+        level = "ok" if guard.state in (GuardState.ACTIVE, GuardState.READY) else "warn"
+        if guard.state is GuardState.FAULT or self.loop.failure is not None:
+            level = "error"
+        message = DiagnosticArray(status=[convert.diagnostic("controller", level, guard.describe(), values)])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self.diagnostics_pub.publish(message)
+
+    # --- the end ---
+
+    def begin_stop(self) -> None:
+        self._deactivating = True
+
+    def stopped(self) -> bool:
+        return not self.guard.state.moving
+
+    def destroy_node(self) -> None:
+        self.loop.stop()
+        super().destroy_node()
+
+
+def main() -> int:
+    return run(ControllerNode, "controller")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

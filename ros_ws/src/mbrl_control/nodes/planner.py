@@ -1,0 +1,321 @@
+"""The planner node: any registered planner, at its own rate, in its own process. It may be late and it may die.
+
+    /joint_states, controller/reference, ~/goal_pose   ->   planner   ->   ~/plan_packed (guard), ~/plan (people)
+
+Each plan is made for the start of the next period: there it begins in the reference as it will be by then, so
+that the time planning takes costs nothing. Planning stops early enough to leave ``duty`` of the period free.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from trajectory_msgs.msg import JointTrajectory
+
+from mbrl_control import registry
+from mbrl_control.config import param
+from mbrl_control.core import (
+    Dynamics,
+    Goal,
+    GoalError,
+    Info,
+    MbrlError,
+    Observation,
+    Plan,
+    Planner,
+    Robot,
+    Status,
+    Task,
+)
+from mbrl_control.nodes import convert
+from mbrl_control.nodes.params import declare, on_change, refuse_unknown
+from mbrl_control.nodes.process import run
+from mbrl_control.nodes.qos import LATCHED, NEWEST
+from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
+from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
+
+FRAMES = ("", "world")
+REFERENCE_AGE = 0.2
+"""A reference older than this [s] counts as none: plans then begin in the measured joints."""
+STATE_AGE = 0.2
+"""Older joint states than this [s] are not planned from."""
+LOCKSTEP_WAIT = 2.0
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Parameters of the planner node; those of the parts stand under their names, as ``mppi.samples``."""
+
+    robot: str = param("panda", "name of the robot, or package.module of one's own")
+    task: str = param("reach", "name of the task")
+    planner: str = param("mppi", "name of the planner")
+    model: str = param("kinematic", "name of the dynamics that are planned through")
+    rate: float = param(20.0, "plans a second", unit="Hz", low=0.5, high=100.0)
+    duty: float = param(0.5, "share of the period that planning may take", low=0.05, high=1.0)
+    iterations: int = param(0, "planner iterations a plan; 0: as many as fit (3 in lock-step)", low=0, high=1000)
+    speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
+    nice: int = param(5, "lowers the priority of this process, so that it never delays the guard", low=0, high=19)
+    seed: int = param(0, "seed of the sampling", low=0, high=2**31 - 1)
+    lockstep: bool = param(False, "plan when the guard has made its tick; for deterministic simulation")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where the guard's reference is."""
+
+    t: float
+    q: np.ndarray
+    v: np.ndarray
+    came: float
+
+
+class PlannerNode(Node):
+    """See the module's docstring."""
+
+    def __init__(self) -> None:
+        super().__init__("planner")
+        self.config = config = declare(self, NodeConfig)
+        entries = {
+            kind: registry.load(kind, name)
+            for kind, name in (
+                ("robots", config.robot),
+                ("tasks", config.task),
+                ("dynamics", config.model),
+                ("planners", config.planner),
+            )
+        }
+        configs = {kind: declare(self, e.config, prefix=e.name.split(".")[-1]) for kind, e in entries.items()}
+        refuse_unknown(self)
+        self.robot: Robot = entries["robots"].make(configs["robots"]).at_speed(config.speed)
+        self.task: Task = entries["tasks"].make(configs["tasks"], self.robot)
+        self.dynamics: Dynamics = entries["dynamics"].make(configs["dynamics"], self.robot)
+        self._entry = entries["planners"]
+        self._planner_config = configs["planners"]
+        self.planner: Planner = self._entry.make(self._planner_config, self.task, self.dynamics)
+        sim_time = bool(self.get_parameter("use_sim_time").value)
+        if config.lockstep and not sim_time:
+            raise MbrlError("lockstep: true needs use_sim_time: true")
+        os.nice(config.nice)
+        self.period = 1.0 / config.rate
+        clock = ClockPacer()
+        self.sim_time = sim_time
+        self.pacer = clock if sim_time else WallPacer()
+        self.slot = StateSlot(self.robot.joints)
+        self.session = convert.new_session()
+        self.rng = np.random.default_rng(config.seed)
+        self.reference: Reference | None = None
+        self.active = False
+        self.goal: np.ndarray | None = None
+        self.last: Plan | None = None
+        self.info: Info | None = None
+        self.carry: Any = None
+        self.skipped: dict[str, int] = {}
+        self.plan_time = Timings()
+        self.iterations = Timings()
+        self._came = threading.Condition()
+        self._ticked = -1
+        self._index = -1
+        self._make_topics(clock)
+        on_change(self, self._entry.config, self._turn, prefix=self._entry.name.split(".")[-1])
+        self.loop = Loop(self.pacer, self.period, self._plan)
+        self.loop.start()
+
+    def _make_topics(self, clock: ClockPacer) -> None:
+        self.packed_pub = self.create_publisher(Float64MultiArray, "~/plan_packed", 1)
+        self.plan_pub = self.create_publisher(JointTrajectory, "~/plan", NEWEST)
+        self.diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        hear = self.create_subscription
+        hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
+        hear(JointState, "controller/reference", self._on_reference, NEWEST)
+        hear(String, "controller/state", self._on_guard, LATCHED)
+        hear(PoseStamped, "~/goal_pose", self._on_goal, 1)
+        if self.sim_time:
+            hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
+        if self.config.lockstep:
+            hear(Clock, "controller/tick", self._on_tick, 10)
+        self.create_timer(1.0, self._report)
+
+    def _base_ns(self) -> int:
+        """The ROS clock [ns] at control time zero."""
+        if self.sim_time:
+            return 0
+        return self.get_clock().now().nanoseconds - round(self.pacer.now() * convert.SECOND)
+
+    # --- in ---
+
+    def _on_state(self, message: JointState) -> None:
+        stamp = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
+        try:
+            with self._came:
+                self.slot.put(Reading(list(message.name), message.position, message.velocity, stamp, time.monotonic()))
+                self._came.notify_all()
+        except JointError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+
+    def _on_reference(self, message: JointState) -> None:
+        t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
+        with self._came:
+            q, v = np.array(message.position), np.array(message.velocity)
+            self.reference = Reference(t, q, v, time.monotonic())
+            self._came.notify_all()
+
+    def _on_guard(self, message: String) -> None:
+        self.active = message.data.startswith("ACTIVE")
+
+    def _on_tick(self, message: Clock) -> None:
+        with self._came:
+            self._ticked = convert.to_ns(message.clock)
+            self._came.notify_all()
+
+    def _on_goal(self, message: PoseStamped) -> None:
+        p = message.pose.position
+        goal = np.array([p.x, p.y, p.z])
+        try:
+            if message.header.frame_id not in FRAMES:
+                raise GoalError(f"goal in frame '{message.header.frame_id}'; it takes 'world' or ''")
+            self.task.check_goal(goal)
+        except MbrlError as error:
+            self.get_logger().warning(f"goal refused: {error}")
+            return
+        self.goal = goal
+
+    def _turn(self, changes: dict[str, Any]) -> None:
+        """Live parameters: the planner is made anew and keeps its memory."""
+        self._planner_config = replace(self._planner_config, **changes)
+        self.planner = self._entry.make(self._planner_config, self.task, self.dynamics)
+
+    # --- planning, on its own thread ---
+
+    def _plan(self, now: float) -> None:
+        index = round(now / self.period)
+        if index == self._index or (self.config.lockstep and not self._all_here(now)):
+            return  # the clock stands still, or the simulation went on without us
+        self._index = index
+        started = time.perf_counter()
+        obs, reason = self._observe(now)
+        if obs is None:
+            self.skipped[reason] = self.skipped.get(reason, 0) + 1
+            return
+        goal = Goal.still(self._wanted(obs), self.planner.horizon, self.task.tolerance, self.task.dwell)
+        planner, carry = self.planner, self.carry
+        if carry is None:
+            carry = planner.init(obs)
+        knobs, done = planner.knobs(), 0
+        while True:
+            carry, plan, info = planner.improve(obs, goal, knobs, carry, planner.noise(self.rng))
+            done += 1
+            spent = time.perf_counter() - started
+            if done >= self._most() or spent + spent / done > self.config.duty * self.period:
+                break
+        self.carry, self.info = carry, info
+        self.plan_time.add(time.perf_counter() - started)
+        self.iterations.add(done)
+        if info.status & Status.NONFINITE:
+            self.skipped["not finite"] = self.skipped.get("not finite", 0) + 1
+            self.carry = None
+            return
+        self.last = plan
+        base = self._base_ns()
+        self.packed_pub.publish(convert.pack_plan(plan, base, self.robot.joints, self.session))
+        self.plan_pub.publish(convert.plan_trajectory(plan, base, self.robot.joints))
+
+    def _most(self) -> int:
+        if self.config.iterations:
+            return self.config.iterations
+        return 3 if self.config.lockstep else 1000
+
+    def _all_here(self, now: float) -> bool:
+        """Lock-step: wait for what the guard and the simulation publish at this very time."""
+        due = round(now * convert.SECOND)
+
+        def here() -> bool:
+            state, reference = self.slot.state, self.reference
+            if self._ticked // 10 * 10 < due or state is None or state.t < now - 1e-9:
+                return False
+            commanded = self._ticked % 10 == 1
+            return not commanded or (reference is not None and reference.t >= now - 1e-9)
+
+        with self._came:
+            return self._came.wait_for(here, timeout=LOCKSTEP_WAIT)
+
+    def _observe(self, now: float) -> tuple[Observation | None, str]:
+        """What is to be planned from: the reference as it will be one period from now."""
+        state = self.slot.state
+        if state is None:
+            return None, "no joint state yet"
+        if now - state.t > STATE_AGE:
+            return None, "joint state too old"
+        t0 = now + self.period
+        q, v = state.q, np.zeros_like(state.q)
+        reference, last = self.reference, self.last
+        if reference is not None and abs(now - reference.t) < REFERENCE_AGE:
+            q, v = reference.q, reference.v
+            if not self.active:
+                v = np.zeros_like(v)
+            elif last is not None and last.t0 <= t0 < last.end:
+                then, there = last.at(reference.t), last.at(t0)
+                q, v = q + there.q - then.q, v + there.v - then.v
+        blocks = {"reference": np.concatenate([q, v])}
+        return Observation(t0, state, blocks, {"reference": t0}), ""
+
+    def _wanted(self, obs: Observation) -> np.ndarray:
+        """The goal; before the first one the place where the tip is."""
+        if self.goal is None:
+            self.goal = np.asarray(self.robot.tip(np, obs.joints.q))
+        return self.goal
+
+    # --- now and then ---
+
+    def _report(self) -> None:
+        p50, p99 = self.plan_time.percentile(50, 99)
+        info = self.info
+        values: dict[str, object] = {
+            "robot": self.robot.name,
+            "task": self.config.task,
+            "planner": self.config.planner,
+            "model": self.config.model,
+            "plans": self.plan_time.count,
+            "plan_ms_p50": p50 * 1e3,
+            "plan_ms_p99": p99 * 1e3,
+            "iterations_p50": self.iterations.percentile(50)[0],
+            "late_ms_p99": self.loop.late.percentile(99)[0] * 1e3,
+            "overruns": self.loop.overruns,
+            **{f"not planned: {reason}": count for reason, count in self.skipped.copy().items()},
+        }
+        if info is not None:
+            values |= {"cost": info.cost, "effective_samples": info.effective_samples}
+            values |= {f"cost {name}": value for name, value in info.terms.items()}
+        failed = self.loop.failure
+        text = f"failed: {failed}" if failed else f"{self.config.planner} on {self.config.model}"
+        status = convert.diagnostic("planner", "error" if failed else "ok", text, values)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self.diagnostics_pub.publish(message)
+
+    # --- the end ---
+
+    def begin_stop(self) -> None:
+        self.loop.stop()
+
+    def stopped(self) -> bool:
+        return True
+
+
+def main() -> int:
+    return run(PlannerNode, "planner")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,439 @@
+"""The guard: takes plans and states, gives commands, and is the last word on what an arm is asked for.
+
+No ROS, no thread, no clock: time is an argument, and everything that comes from outside is an entry in the
+inbox that ``tick`` empties. One tick is: read what came, watch, decide (``states.py``), move the reference
+on (``reference.py``), and send the next ticks of it together with the stop that follows if nothing more
+comes. The grid of ticks is fixed in control time; the reference is committed ``lead`` seconds ahead, so a
+late tick changes nothing that was sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mbrl_control.config import param
+from mbrl_control.core import Command, Limits, Mode, Plan, Status, is_finite
+from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
+from mbrl_control.runtime.reference import Tick, brake, follow, seed
+from mbrl_control.runtime.states import Event, GuardState, after
+
+LIMIT_SHARE = 0.995
+"""Share of the declared velocity, acceleration and jerk limits that the reference uses."""
+START_AFTER = 0.1
+"""The first commanded point lies this far ahead [s]: the sink glides from where it holds to where we begin."""
+RESUME_AFTER = 3
+"""Good plans in a row that end a HOLD; bad ones in a row that start one."""
+LATE_PERIODS = 3
+"""Plan periods for which a plan is used beyond its start (but never more than half of its horizon)."""
+MAX_SKEW = 1.0
+"""Difference of stamps to our clock that refuses to arm [s]: other clock, or use_sim_time mismatch."""
+STILL = 0.05
+"""Joint speed below which an arm may be armed [rad/s]."""
+OUTSIDE = 0.1
+"""A joint this far outside its range cannot be armed: move it back by other means [rad]."""
+NEAR = 0.1
+"""Largest distance of the arm to where the sink was left holding it, to arm again [rad]."""
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """Parameters of the guard."""
+
+    rate: float = param(100.0, "ticks a second", unit="Hz", low=20.0, high=500.0)
+    lead: float = param(0.03, "how far ahead the reference is committed", unit="s", low=0.0, high=0.05)
+    state_timeout: float = param(
+        0.0,
+        "age of the joint states that stops the arm; 0: by promise class, A 0.05 s, B 0.1 s",
+        unit="s",
+        low=0.0,
+        high=1.0,
+    )
+    plan_period: float = param(0.05, "time between plans", unit="s", low=0.01, high=1.0)
+    tracking_bound: float = param(0.25, "largest distance of a joint to its reference", unit="rad", low=0.01, high=3.2)
+    tracking_time: float = param(0.2, "how long that may last before the arm is stopped", unit="s", low=0.0, high=2.0)
+    plan_jump: float = param(
+        0.5, "largest distance of a plan to the reference where it starts", unit="rad", low=0.01, high=3.2
+    )
+    margin: float = param(0.01, "distance kept from the ends of the joints' ranges", unit="rad", low=0.0, high=0.5)
+    speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
+
+
+# --- The inbox: what comes from outside between two ticks --------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PlanArrived:
+    """A plan as decoded, from one life of one planner."""
+
+    plan: Plan
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerDied:
+    """The process behind a session is gone."""
+
+    session: int
+
+
+@dataclass(slots=True)
+class Request:
+    """Something a person asks for, answered at the next tick."""
+
+    event: Event
+    reason: str = ""
+    answer: tuple[bool, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EStop:
+    """The level of the e-stop topic."""
+
+    pressed: bool
+
+
+Entry = Reading | PlanArrived | PlannerDied | Request | EStop
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one tick led to."""
+
+    command: Command | None
+    state: GuardState
+    reason: str
+    status: Status
+    reference: Tick | None
+    """The last committed tick of the reference."""
+
+
+class Guard:
+    """See the module's docstring. Call ``tick`` from one thread only; put entries into ``inbox`` from any."""
+
+    def __init__(self, config: GuardConfig, joints: Sequence[str], limits: Limits, state_timeout: float) -> None:
+        self.config = config
+        self.dt = round(1e9 / config.rate) / 1e9  # whole nanoseconds: stamps on the wire are exact
+        self.limits = _inner(limits.at_speed(config.speed), config.margin)
+        self.state_timeout = config.state_timeout or state_timeout
+        self.lead = max(1, round(config.lead / self.dt))
+        self.inbox: deque[Entry] = deque(maxlen=1000)
+        self.slot = StateSlot(joints)
+        self.state = GuardState.INACTIVE
+        self.reason = "starting"
+        self.status = Status.OK
+        self.counts: Counter[str] = Counter()
+        self.holds = 0
+        self.estop_pressed = False
+        self._queue: deque[Tick] = deque()
+        self._held: np.ndarray | None = None
+        """Where the sink holds the arm since our last command; None: nobody knows, probably where it is."""
+        self._past: deque[Tick] = deque(maxlen=math.ceil(1.0 / self.dt))
+        self._plan: Plan | None = None
+        self._next_plan: Plan | None = None
+        self._session = 0
+        self._good = self._bad = 0
+        self._index = 0
+        self._now = -math.inf
+        self._off_since: float | None = None
+
+    # --- one tick ---
+
+    def tick(self, now: float, mono: float) -> Outcome:
+        """What to send at control time ``now`` and monotonic time ``mono``."""
+        self.status = Status.OK
+        index = math.floor(now / self.dt + 1e-6)
+        self._read_inbox(now, mono)
+        self._keep_time(now, index)
+        self._watch(now, mono)
+        self._move(index)
+        if all(tick.resting for tick in self._queue):
+            self._happen(Event.AT_REST, "")
+        if not self.state.moving:
+            self._forget_reference()
+        command = self._command() if self.state.moving and self._queue else None
+        return Outcome(command, self.state, self.reason, self.status, self._queue[-1] if self._queue else None)
+
+    def _read_inbox(self, now: float, mono: float) -> None:
+        while self.inbox:
+            entry = self.inbox.popleft()
+            match entry:
+                case Reading():
+                    self._take_state(entry)
+                case PlanArrived():
+                    self._take_plan(entry, now)
+                case PlannerDied():
+                    if entry.session == self._session:
+                        self._session = 0
+                        self._lose_plan("planner process is gone")
+                case EStop():
+                    self.estop_pressed = entry.pressed
+                    if entry.pressed:
+                        self._happen(Event.ESTOP, "e-stop pressed")
+                case Request():
+                    entry.answer = self._answer(entry, now, mono)
+
+    def _take_state(self, reading: Reading) -> None:
+        try:
+            self.slot.put(reading)
+        except JointError as error:
+            self._happen(Event.BROKEN, str(error))
+        if self.slot.bad_in_a_row >= RESUME_AFTER:
+            self.status |= Status.NONFINITE
+            self._happen(Event.STATE_LOST, "three unusable joint states in a row: " + self._worst_drop())
+
+    def _worst_drop(self) -> str:
+        return ", ".join(f"{reason} {count}" for reason, count in self.slot.drops.most_common(3))
+
+    def _take_plan(self, arrived: PlanArrived, now: float) -> None:
+        fault = self._plan_fault(arrived, now)
+        if fault is not None:
+            self.counts[f"plan refused: {fault}"] += 1
+            self._good = 0
+            self._bad += 1
+            if self._bad >= RESUME_AFTER:
+                self.status |= Status.NONFINITE
+                self._lose_plan(f"{self._bad} plans refused in a row: {fault}")
+            return
+        self.counts["plans"] += 1
+        self._session = arrived.session
+        if self._next_plan is not None and self._next_plan.t0 <= now + self.lead * self.dt:
+            self._plan = self._next_plan
+        self._next_plan = arrived.plan
+        self._bad = 0
+        self._good += 1
+        if self._good >= RESUME_AFTER:
+            self._happen(Event.PLAN_BACK, "")
+
+    def _plan_fault(self, arrived: PlanArrived, now: float) -> str | None:
+        plan, newest = arrived.plan, self._next_plan
+        nj = len(self.slot.map.joints)
+        if plan.q.ndim != 2 or plan.q.shape != plan.v.shape or plan.q.shape[1] != nj or len(plan.q) < 2:
+            return "wrong shape"
+        if len(plan.u) != len(plan.q) - 1 or not plan.dt > 0.0:
+            return "wrong shape"
+        if plan.mode is not Mode.VELOCITY_REFERENCE:
+            return f"mode {plan.mode}"
+        if not is_finite(plan.q, plan.v, plan.u, plan.t0, plan.dt, plan.state_stamp):
+            return "not finite"
+        alive = self._session != 0 and newest is not None and self._fresh(newest, now)
+        if arrived.session != self._session and alive:
+            return "a second planner"
+        if newest is not None and arrived.session == self._session and plan.seq <= newest.seq:
+            return "out of order"
+        if plan.t0 - now > 1.0 or now - plan.t0 > self._usable_for(plan):
+            return "not of this time"
+        if now - plan.state_stamp > LATE_PERIODS * self.config.plan_period + self.state_timeout:
+            return "planned from an old state"
+        slack = self.config.plan_jump
+        if (plan.q < self.limits.lower - slack).any() or (plan.q > self.limits.upper + slack).any():
+            return "outside the joints' ranges"
+        if self._queue and np.abs(plan.at(self._queue[-1].index * self.dt).q - self._queue[-1].motion.q).max() > slack:
+            return "far from the reference"
+        return None
+
+    def _usable_for(self, plan: Plan) -> float:
+        """How long after its start a plan may be followed [s]."""
+        return min(LATE_PERIODS * self.config.plan_period, 0.5 * plan.horizon * plan.dt)
+
+    def _fresh(self, plan: Plan, now: float) -> bool:
+        return now - plan.t0 <= self._usable_for(plan)
+
+    def _lose_plan(self, reason: str) -> None:
+        self._good = 0
+        self.status |= Status.STALE_PLAN
+        self._happen(Event.PLAN_LOST, reason)
+        self._plan = self._next_plan = None
+
+    def _keep_time(self, now: float, index: int) -> None:
+        """Notice clocks that are set back and our own gaps."""
+        if now < self._now - 1e-6:
+            self.slot.forget()
+            self._forget_reference()
+            self._held = None
+            self._lose_plan("time was set back")
+            self._happen(Event.STATE_LOST, "time was set back")
+        elif self._queue and index > self._queue[-1].index:
+            # Nothing was sent for longer than what was committed: the arm has begun its stop tail by itself.
+            self.status |= Status.OVERRUN
+            gap = (index - self._queue[-1].index + self.lead) * self.dt
+            self._happen(Event.STATE_LOST, f"the guard itself was not run for {gap:.3f} s")
+        self._now, self._index = now, index
+
+    def _watch(self, now: float, mono: float) -> None:
+        silent = mono - self.slot.received
+        if silent > self.state_timeout:
+            self.status |= Status.STALE_STATE
+            since = f"for {silent:.3f} s" if math.isfinite(silent) else "yet"
+            self._happen(Event.STATE_LOST, f"no joint state {since}")
+        elif self.slot.state is not None and abs(self.slot.state.t - now) > MAX_SKEW:
+            self._happen(Event.STATE_LOST, f"stamps differ from our clock by {self.slot.state.t - now:+.1f} s")
+        if self._next_plan is not None and not self._fresh(self._next_plan, now):
+            self._lose_plan(f"last plan started {now - self._next_plan.t0:.3f} s ago")
+        elif self._next_plan is None:
+            self.status |= Status.STALE_PLAN
+        self._watch_tracking()
+
+    def _watch_tracking(self) -> None:
+        """The arm must be where the reference was at the time of the state."""
+        state = self.slot.state
+        if state is None or not self._past or not self.state.moving:
+            self._off_since = None
+            return
+        back = self._past[-1].index - math.floor(state.t / self.dt + 0.5)
+        then = self._past[max(-1 - max(back, 0), -len(self._past))]
+        error = np.abs(state.q - then.motion.q)
+        if error.max() <= self.config.tracking_bound:
+            self._off_since = None
+        elif self._off_since is None:
+            self._off_since = state.t
+        elif state.t - self._off_since > self.config.tracking_time:
+            worst = int(error.argmax())
+            name = self.slot.map.joints[worst]
+            self._happen(Event.STATE_LOST, f"{name} is {error[worst]:.3f} rad from its reference")
+
+    # --- the reference ---
+
+    def _move(self, index: int) -> None:
+        """Drop what lies behind, and commit the reference up to ``index + lead``."""
+        while self._queue and self._queue[0].index < index:
+            if len(self._queue) == 1:
+                alone = brake(self._queue[0], self.dt)  # what the arm did without us
+                self._queue.append(replace(alone, index=max(alone.index, index)) if alone.resting else alone)
+            self._past.append(self._queue.popleft())
+        if not self._queue:
+            return
+        braking = self.state is not GuardState.ACTIVE
+        if braking:
+            while len(self._queue) > 2:
+                self._queue.pop()
+        while self._queue[-1].index < index + self.lead:
+            last = self._queue[-1]
+            plan = self._plan_for((last.index + 1) * self.dt)
+            if braking or plan is None:
+                self._queue.append(brake(last, self.dt))
+                continue
+            target = plan.at((last.index + 1) * self.dt)
+            self._queue.append(follow(last, target, self.limits, self.dt))
+        if any(tick.limited for tick in self._queue):
+            self.status |= Status.LIMITED
+
+    def _plan_for(self, t: float) -> Plan | None:
+        """The newest plan that has begun by ``t``, else the one before it."""
+        if self._next_plan is not None and self._next_plan.t0 <= t + 1e-9:
+            return self._next_plan
+        return self._plan
+
+    def _forget_reference(self) -> None:
+        if self._queue:
+            self._held = self._queue[-1].motion.q
+        self._queue.clear()
+        self._past.clear()
+        self._off_since = None
+
+    def _command(self) -> Command:
+        """The committed ticks and, after them, the stop."""
+        last = self._queue[-1]
+        ticks, tail = last.stop.knots(last.motion, self.dt)
+        head = list(self._queue)
+        t = np.concatenate([[tick.index for tick in head], last.index + ticks]) * self.dt
+        q = np.concatenate([[tick.motion.q for tick in head], tail.q])
+        v = np.concatenate([[tick.motion.v for tick in head], tail.v])
+        a = np.concatenate([[tick.motion.a for tick in head], tail.a])
+        return Command(t, q, v, a, None, Mode.VELOCITY_REFERENCE)
+
+    # --- people ---
+
+    def _answer(self, request: Request, now: float, mono: float) -> tuple[bool, str]:
+        """Do what a person asks for, or say why not."""
+        if request.event is Event.ARM:
+            return self._arm(now, mono)
+        if request.event is Event.RESET:
+            if self.state is not GuardState.FAULT:
+                return False, f"nothing to reset: {self.describe()}"
+            if self.estop_pressed:
+                return False, "the e-stop is still pressed"
+        before = self.state
+        self._happen(request.event, request.reason)
+        return True, f"{before.shown} -> {self.state.shown}"
+
+    def _arm(self, now: float, mono: float) -> tuple[bool, str]:
+        if self.state in (GuardState.ACTIVE, GuardState.HOLD):
+            return True, f"already armed: {self.describe()}"
+        if self.state not in (GuardState.READY, GuardState.LATCHED):
+            return False, f"cannot arm in {self.describe()}"
+        refusals = self._refusals(now, mono)
+        if refusals:
+            return False, "refused: " + "; ".join(refusals)
+        state = self.slot.state
+        assert state is not None
+        if not self._queue:
+            start = state.q if self._held is None else self._held
+            self._queue.append(seed(math.ceil((now + START_AFTER) / self.dt), start))
+        self._happen(Event.ARM, "armed")
+        return True, "ACTIVE"
+
+    def _refusals(self, now: float, mono: float) -> list[str]:
+        """Everything that stands against arming, in words."""
+        state = self.slot.state
+        found = []
+        if self.estop_pressed:
+            found.append("the e-stop is pressed")
+        if state is None or mono - self.slot.received > self.state_timeout:
+            drops = self._worst_drop()
+            found.append("no fresh joint state" + (f" (dropped: {drops})" if drops else ""))
+        else:
+            if np.abs(state.v).max() > STILL:
+                found.append(f"the arm moves at {np.abs(state.v).max():.2f} rad/s; at most {STILL} to arm")
+            outside = np.maximum(self.limits.lower - state.q, state.q - self.limits.upper)
+            if outside.max() > OUTSIDE:
+                name = self.slot.map.joints[int(outside.argmax())]
+                found.append(f"{name} lies {outside.max():.2f} rad outside its range; at most {OUTSIDE} to arm")
+            held = self._queue[-1].motion.q if self._queue else self._held
+            if held is not None and np.abs(state.q - held).max() > NEAR:
+                away = np.abs(state.q - held)
+                name = self.slot.map.joints[int(away.argmax())]
+                found.append(
+                    f"{name} is {away.max():.2f} rad from where it was left, at most {NEAR} to arm:"
+                    " free it, or re-activate the sink and restart this node"
+                )
+            if abs(state.t - now) > MAX_SKEW:
+                found.append(
+                    f"stamps differ from our clock by {state.t - now:+.1f} s (clock skew, or use_sim_time differs)"
+                )
+        if self._good < RESUME_AFTER:
+            refused = [text for text in self.counts if text.startswith("plan refused")]
+            last = f" ({refused[-1]})" if refused else ""
+            found.append(f"{self._good} of {RESUME_AFTER} good plans from the planner{last}")
+        if self._queue and not self._queue[-1].resting:
+            found.append("the arm is still stopping")
+        return found
+
+    def describe(self) -> str:
+        """State and reason in words."""
+        return f"{self.state.shown}: {self.reason or self.state.value[1]}"
+
+    def _happen(self, event: Event, reason: str) -> None:
+        new = after(self.state, event)
+        if new is not self.state:
+            self.holds += new in (GuardState.HOLD, GuardState.LATCHED) and self.state is GuardState.ACTIVE
+            self.counts[f"-> {new.shown}"] += 1
+            keep = new is GuardState.FAULT and self.state is GuardState.ESTOP  # the reason of the stop, not its end
+            self.reason = self.reason if keep else reason
+            self.state = new
+
+
+def _inner(limits: Limits, margin: float) -> Limits:
+    """The limits that the reference keeps to: a little inside the declared ones."""
+    return replace(
+        limits,
+        lower=limits.lower + margin,
+        upper=limits.upper - margin,
+        velocity=limits.velocity * LIMIT_SHARE,
+        acceleration=limits.acceleration * LIMIT_SHARE,
+        jerk=limits.jerk * LIMIT_SHARE,
+    )
