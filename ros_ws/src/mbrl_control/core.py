@@ -306,8 +306,10 @@ Noise = Mapping[str, Array]
 class Dynamics(Protocol):
     """A model that can be stepped: analytic, MuJoCo's, an ensemble or a recurrent latent."""
 
-    dt: float
-    """Duration of one step [s]."""
+    @property
+    def dt(self) -> float:
+        """Duration of one step [s]."""
+        ...
 
     def init(self, obs: Observation, noise: Noise) -> Latent: ...
 
@@ -477,8 +479,15 @@ class Info:
 class Planner(Protocol):
     """One bounded iteration of planning, as a pure function; the runtime owns the deadline."""
 
-    dt: float
-    horizon: int
+    @property
+    def dt(self) -> float:
+        """Duration of one step of the plan [s]."""
+        ...
+
+    @property
+    def horizon(self) -> int:
+        """Steps of the plan."""
+        ...
 
     def init(self, obs: Observation) -> Carry: ...
 

@@ -1,0 +1,335 @@
+"""The demonstration: the whole stack as separate processes, goals in a row, pushes, and an independent verdict.
+
+It plays the person: it arms the guard (again, if it had to hold), gives goals and pushes. Whether goals were
+reached and promises kept is judged from the topics alone (``observer.py``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import PoseStamped, WrenchStamped
+from rclpy.client import Client
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from std_srvs.srv import Trigger
+
+from mbrl_control import registry, report
+from mbrl_control.config import ConfigError
+from mbrl_control.core import MbrlError, Robot, Task
+from mbrl_control.nodes.observer import Observer
+from mbrl_control.paths import share
+from mbrl_control.runtime.judge import Dwell
+from mbrl_control.runtime.launch import Exit, Launcher, expand
+
+SLOT = 5.5
+"""About this long is a goal given for [s]."""
+APART = 0.15
+"""Goals in a row are at least this far apart [m]."""
+PUSH_FORCE = 18.0
+"""Force of a push on the tip [N]; the simulation lets it act for 0.2 s."""
+READY_WITHIN = 30.0
+"""The stack must be armed after this long [s]."""
+LINES_EVERY = 2.0
+"""Where there is no terminal, a line is printed this often [s]."""
+BACK = 0.005
+"""A push is over when the tip is this close to its reference again [m]."""
+
+
+@dataclass
+class Progress:
+    """Where the demonstration is."""
+
+    goals: list[np.ndarray]
+    reached: list[Dwell]
+    starts: list[float] = field(default_factory=list)
+    pushes: list[float] = field(default_factory=list)
+    distance: list[tuple[float, float]] = field(default_factory=list)
+    armed_at: float | None = None
+    rearmed: int = 0
+    message: str = "starting"
+
+    @property
+    def count(self) -> int:
+        return sum(goal.reached_at is not None for goal in self.reached)
+
+
+class Driver(Observer):
+    """An observer that also gives goals, pushes and arms."""
+
+    def __init__(self, robot: Robot, task: Task, options: Any) -> None:
+        super().__init__(robot, robot.limits.at_speed(options.speed), "demo")
+        self.task, self.options = task, options
+        rng = np.random.default_rng(options.seed)
+        total = max(1, int(options.seconds // SLOT))
+        self.slot = options.seconds / total
+        self.progress = Progress(draw_goals(task, total, rng), [Dwell(0.02, 0.3) for _ in range(total)])
+        pushed = sorted({total // 3, (2 * total) // 3})
+        self._push_times = [(i + 0.75) * self.slot for i in pushed]
+        self._directions = rng.normal(size=(len(pushed), 3))
+        self._goal_pub = self.create_publisher(PoseStamped, "planner/goal_pose", 1)
+        self._push_pub = self.create_publisher(WrenchStamped, "sim/push", 1)
+        self._arm = self.create_client(Trigger, "controller/arm")
+        self._answer: Future | None = None
+        self._asked = 0.0
+        self._goal_sent = -1.0
+
+    def elapsed(self) -> float:
+        """Seconds since the guard was first armed."""
+        return 0.0 if self.progress.armed_at is None else self.now() - self.progress.armed_at
+
+    @property
+    def index(self) -> int:
+        return min(int(self.elapsed() / self.slot), len(self.progress.goals) - 1)
+
+    def step(self) -> None:
+        """Do what is due; called often."""
+        self._keep_armed()
+        if self.progress.armed_at is None:
+            return
+        now, index = self.now(), self.index
+        if index == len(self.progress.starts):
+            self.progress.starts.append(now)
+        if now - self._goal_sent > 0.5 or now - self.progress.starts[index] < 0.1:
+            self._send_goal(index)
+        while self._push_times and self.elapsed() >= self._push_times[0]:
+            self._push_times.pop(0)
+            self._push(self._directions[len(self.progress.pushes)])
+        if self.record.q:
+            tip = np.asarray(self.robot.tip(np, self.record.q[-1]))
+            distance = float(np.linalg.norm(tip - self.progress.goals[index]))
+            t = self.record.state_t[-1]
+            self.progress.distance.append((t, distance))
+            if t >= self.progress.starts[index]:
+                self.progress.reached[index].see(t, distance)
+
+    def _keep_armed(self) -> None:
+        active = self.guard_state.startswith("ACTIVE")
+        if active and self.progress.armed_at is None:
+            self.progress.armed_at = self.now()
+        if self._answer is not None and self._answer.done():
+            result = self._answer.result()
+            self.progress.message = "" if result is None or result.success else result.message
+            self._answer = None
+        waiting = self.guard_state.startswith(("READY", "HOLD"))
+        if waiting and self._answer is None and self.now() - self._asked > 0.25 and self._ready(self._arm):
+            self.progress.rearmed += self.progress.armed_at is not None
+            self._asked = self.now()
+            self._answer = self._arm.call_async(Trigger.Request())
+
+    @staticmethod
+    def _ready(client: Client) -> bool:
+        return client.service_is_ready()
+
+    def _send_goal(self, index: int) -> None:
+        message = PoseStamped()
+        message.header.frame_id = "world"
+        p = message.pose.position
+        p.x, p.y, p.z = (float(x) for x in self.progress.goals[index])
+        self._goal_pub.publish(message)
+        self._goal_sent = self.now()
+
+    def _push(self, direction: np.ndarray) -> None:
+        message = WrenchStamped()
+        force = PUSH_FORCE * direction / np.linalg.norm(direction)
+        message.wrench.force.x, message.wrench.force.y, message.wrench.force.z = (float(x) for x in force)
+        self._push_pub.publish(message)
+        self.progress.pushes.append(self.now())
+
+
+def draw_goals(task: Task, total: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Goals in a row that are worth moving for."""
+    goals: list[np.ndarray] = []
+    while len(goals) < total:
+        goal = task.sample_goal(rng)
+        if not goals or np.linalg.norm(goal - goals[-1]) >= APART:
+            goals.append(goal)
+    return goals
+
+
+def run(options: Any) -> int:
+    """Run the demonstration; 0 if every goal was reached and nothing was violated, 1 if not, 130 if interrupted."""
+    console = Console()
+    robot: Robot = registry.make("robots", options.robot)
+    task: Task = registry.make("tasks", options.task, robot)
+    if task.goal_size != 3:
+        raise MbrlError(f"task '{options.task}': the demonstration takes tasks whose goal is a position, as reach")
+    registry.load("planners", options.planner)
+    registry.load("dynamics", options.model)
+    folder = make_folder(Path(options.out))
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + int.from_bytes(os.urandom(2), "big") % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    names = ("robot", "task", "planner", "model", "speed", "seed")
+    specs = expand(share() / "launch" / "sim.launch.yaml", {name: str(getattr(options, name)) for name in names})
+    console.print(
+        f"[bold]{robot.name}[/] · task {options.task} · planner {options.planner} (model {options.model}) · "
+        f"{options.seconds:g} s · ROS domain {os.environ['ROS_DOMAIN_ID']}"
+    )
+    with (folder / "nodes.log").open("w") as log, interrupts() as interrupted, ros():
+        driver = Driver(robot, task, options)
+        died: list[Exit] = []
+        launcher = Launcher(specs, on_line=lambda name, line: note(log, name, line), on_exit=died.append)
+        with launcher:
+            failed = drive(driver, launcher, console, interrupted, died)
+            launcher.begin_stop()
+            executor = SingleThreadedExecutor()
+            executor.add_node(driver)
+            while launcher.poll(0.0):
+                executor.spin_once(timeout_sec=0.02)
+        driver.judge.finish()
+        figures = summary(driver, options)
+        path = report.write(folder, driver.record, driver.progress, driver.judge, figures, robot)
+        driver.destroy_node()
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    return verdict(console, driver, figures, path, failed, bool(interrupted))
+
+
+def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: list[int], died: list[Exit]) -> str:
+    """Until the time is over; returns what went wrong, or nothing."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(driver)
+    started, printed = time.monotonic(), 0.0
+    live = Live(console=console, refresh_per_second=5) if console.is_terminal else None
+    with live or contextlib.nullcontext():
+        while driver.elapsed() < driver.options.seconds and not interrupted:
+            if not launcher.poll(0.0) or launcher.stopping:
+                return "; ".join(str(exit) for exit in died) or "a node ended"
+            if driver.progress.armed_at is None and time.monotonic() - started > READY_WITHIN:
+                return f"not armed within {READY_WITHIN:.0f} s: {driver.progress.message or driver.guard_state}"
+            executor.spin_once(timeout_sec=0.02)
+            driver.step()
+            if live:
+                live.update(table(driver))
+            elif time.monotonic() - printed > LINES_EVERY:
+                printed = time.monotonic()
+                console.print(line(driver), highlight=False, markup=False)
+    executor.remove_node(driver)
+    return ""
+
+
+def row(driver: Driver) -> dict[str, str]:
+    """What the live table shows."""
+    progress, figure = driver.progress, driver.figure
+    error = f"{progress.distance[-1][1] * 1e3:6.1f} mm" if progress.distance else "-"
+    return {
+        "time": f"{driver.elapsed():5.1f} s",
+        "goal": f"{min(len(progress.starts), len(progress.goals))}/{len(progress.goals)} ({progress.count} reached)",
+        "error": error,
+        "plan p50/p99": f"{figure('planner', 'plan_ms_p50'):.0f}/{figure('planner', 'plan_ms_p99'):.0f} ms",
+        "tick late p99": f"{figure('controller', 'late_ms_p99'):.2f} ms",
+        "guard": driver.guard_state + (f" ({progress.message})" if progress.message else ""),
+    }
+
+
+def table(driver: Driver) -> Table:
+    view = Table(expand=False)
+    values = row(driver)
+    for name in values:
+        view.add_column(name)
+    view.add_row(*values.values())
+    return view
+
+
+def line(driver: Driver) -> str:
+    return "   ".join(f"{name} {value}" for name, value in row(driver).items())
+
+
+def summary(driver: Driver, options: Any) -> dict[str, Any]:
+    """The figures of the demonstration, as ``--json`` writes them."""
+    return {
+        "goals_total": len(driver.progress.goals),
+        "goals_reached": driver.progress.count,
+        "tracking_rms_rad": driver.tracking_rms(),
+        "plan_ms_p50": driver.figure("planner", "plan_ms_p50"),
+        "plan_ms_p99": driver.figure("planner", "plan_ms_p99"),
+        "tick_late_ms_p99": driver.figure("controller", "late_ms_p99"),
+        "tick_overruns": driver.figure("controller", "overruns"),
+        "limit_violations": sum(driver.violations().values()),
+        "nonfinite_commands": driver.judge.nonfinite,
+        "holds": driver.figure("controller", "holds"),
+        "robot": options.robot,
+        "planner": options.planner,
+        "model": options.model,
+        "seconds": options.seconds,
+    }
+
+
+def verdict(
+    console: Console, driver: Driver, figures: Mapping[str, Any], path: Path, failed: str, interrupted: bool
+) -> int:
+    """Say how it went; the exit status."""
+    for what, count in driver.violations().items():
+        console.print(f"[red]violated[/] {what}: {count} times", highlight=False)
+    console.print(
+        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {figures['tracking_rms_rad']:.4f} rad · "
+        f"{figures['limit_violations']} limit violations · report {path}",
+        highlight=False,
+    )
+    if failed:
+        console.print(f"[red]failed[/] {failed} (what the nodes said: {path.parent / 'nodes.log'})", highlight=False)
+        return 1
+    if interrupted:
+        console.print("interrupted: the arm was stopped first")
+        return 130
+    kept = figures["limit_violations"] == 0 and figures["nonfinite_commands"] == 0 and driver.judge.commands > 0
+    return 0 if kept and figures["goals_reached"] == figures["goals_total"] else 1
+
+
+def make_folder(out: Path) -> Path:
+    """A new folder for the run, named after the time."""
+    stamp = time.strftime("%Y-%m-%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(1, 100))):
+        folder = out / (stamp + suffix)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"--out {out}: {(error.strerror or 'cannot be made').lower()}; it takes a folder"
+            ) from None
+        return folder
+    raise ConfigError(f"--out {out}: a hundred runs in one second")
+
+
+def note(log: IO[str], name: str, text: str) -> None:
+    log.write(f"{time.strftime('%H:%M:%S')} [{name}] {text}\n")
+    log.flush()
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM become entries of a list while this lasts."""
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda n, _: asked.append(n)) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ros() -> Iterator[None]:
+    """ROS in this process, its signal handlers left alone."""
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()

@@ -1,0 +1,112 @@
+"""An observer of the topics that belongs to nobody: it records what was sent and measured, and judges it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from mbrl_control.core import Limits, Robot
+from mbrl_control.nodes import convert
+from mbrl_control.nodes.qos import LATCHED, NEWEST
+from mbrl_control.runtime.estimate import JointMap
+from mbrl_control.runtime.judge import Judge, Sent
+
+
+@dataclass
+class Record:
+    """What an observer saw, in seconds since it was made."""
+
+    state_t: list[float] = field(default_factory=list)
+    q: list[np.ndarray] = field(default_factory=list)
+    command_t: list[float] = field(default_factory=list)
+    q_ref: list[np.ndarray] = field(default_factory=list)
+    v_ref: list[np.ndarray] = field(default_factory=list)
+    guard: list[tuple[float, str]] = field(default_factory=list)
+    """When the guard said which state it is in, and why."""
+    diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
+    publishers: int = 0
+    """Most publishers ever seen on the command topic."""
+
+
+class Observer(Node):
+    """Listens to joint states, commands, the guard's state and the diagnostics."""
+
+    def __init__(self, robot: Robot, limits: Limits, name: str = "observer") -> None:
+        super().__init__(name)
+        self.robot = robot
+        self.record = Record()
+        self.judge = Judge(limits)
+        self._base = self.get_clock().now().nanoseconds
+        self._map, self._command_map = JointMap(robot.joints), JointMap(robot.joints)
+        self._topic = self.resolve_topic_name(robot.sink.topic)
+        self.create_subscription(JointState, robot.state_topic, self._on_state, NEWEST)
+        self.create_subscription(JointTrajectory, robot.sink.topic, self._on_command, 100)
+        self.create_subscription(String, "controller/state", self._on_guard, LATCHED)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self.create_timer(0.5, self._count_publishers)
+
+    def now(self) -> float:
+        return (self.get_clock().now().nanoseconds - self._base) / convert.SECOND
+
+    @property
+    def guard_state(self) -> str:
+        return self.record.guard[-1][1] if self.record.guard else "no guard yet"
+
+    def figure(self, node: str, key: str) -> float:
+        """A number from a node's diagnostics; NaN where it has not said it."""
+        return float(self.record.diagnostics.get(node, {}).get(key, "nan"))
+
+    def _on_state(self, message: JointState) -> None:
+        t = (convert.to_ns(message.header.stamp) - self._base) / convert.SECOND
+        self.record.state_t.append(t)
+        self.record.q.append(np.asarray(message.position)[self._map.index(list(message.name))])
+
+    def _on_command(self, message: JointTrajectory) -> None:
+        order = self._command_map.index(list(message.joint_names))
+        start = convert.to_ns(message.header.stamp) - self._base
+        after = [p.time_from_start.sec * convert.SECOND + p.time_from_start.nanosec for p in message.points]
+        t = (start + np.array(after, dtype=np.int64)) / convert.SECOND
+        rows = [[getattr(p, name) for p in message.points] for name in ("positions", "velocities", "accelerations")]
+        q, v, a = (np.array(row, dtype=float)[:, order] for row in rows)
+        self.judge.see(Sent(self.now(), t, q, v, a))
+        self.record.command_t.append(float(t[0]))
+        self.record.q_ref.append(q[0])
+        self.record.v_ref.append(v[0])
+
+    def _on_guard(self, message: String) -> None:
+        self.record.guard.append((self.now(), message.data))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            self.record.diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
+
+    def _count_publishers(self) -> None:
+        self.record.publishers = max(self.record.publishers, self.count_publishers(self._topic))
+
+    def violations(self) -> dict[str, int]:
+        """Everything that should not have happened, and how often."""
+        found = dict(self.judge.violations)
+        if self.record.q:
+            q = np.array(self.record.q)
+            outside = ((q < self.robot.limits.lower) | (q > self.robot.limits.upper)).any(axis=1)
+            if outside.any():
+                found["measured position outside the joints' ranges"] = int(outside.sum())
+        if self.record.publishers > 1:
+            found["publishers on the command topic besides the guard"] = self.record.publishers - 1
+        return found
+
+    def tracking_rms(self) -> float:
+        """Root mean square of measured minus commanded joint position, while commands were sent [rad]."""
+        t, q = np.array(self.record.state_t), np.array(self.record.q)
+        sent, ref = np.array(self.record.command_t), np.array(self.record.q_ref)
+        if len(sent) < 2 or not len(t):
+            return float("nan")
+        during = (t >= sent[0]) & (t <= sent[-1])
+        error = [q[during, j] - np.interp(t[during], sent, ref[:, j]) for j in range(ref.shape[1])]
+        return float(np.sqrt(np.mean(np.square(error))))

@@ -1,0 +1,199 @@
+"""A run as one HTML page: what was asked, what came of it, and the plots that people look at first."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mbrl_control.core import MbrlError, Robot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from mbrl_control.nodes.demo import Progress
+    from mbrl_control.nodes.observer import Record
+    from mbrl_control.runtime.judge import Judge
+
+COLOURS = {"ACTIVE": "#3a9d5d", "HOLD": "#e0a526", "STOPPING": "#d9742b", "FAULT": "#c03a3a", "READY": "#7f8c9b"}
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733}
+h1{font-size:1.5rem;margin-bottom:.2rem} h2{font-size:1.1rem;margin-top:2rem} p.sub{color:#5c6b7a;margin-top:0}
+table{border-collapse:collapse} td,th{padding:.2rem .9rem .2rem 0;text-align:left;border-bottom:1px solid #e3e8ee}
+.ok{color:#2f7d4a;font-weight:600} .bad{color:#b03030;font-weight:600} svg{max-width:100%;height:auto}
+"""
+
+
+def write(
+    folder: Path, record: Record, progress: Progress, judge: Judge, figures: Mapping[str, Any], robot: Robot
+) -> Path:
+    """``report.html``, ``report.json`` and ``record.npz`` in the run's folder; returns the page's path."""
+    np.savez_compressed(
+        folder / "record.npz",
+        state_t=np.array(record.state_t),
+        q=np.array(record.q),
+        command_t=np.array(record.command_t),
+        q_ref=np.array(record.q_ref),
+        v_ref=np.array(record.v_ref),
+        distance=np.array(progress.distance),
+        goals=np.array(progress.goals),
+    )
+    details = {
+        "figures": dict(figures),
+        "goals": [
+            {"goal": goal.tolist(), "from_s": start, "reached_s": dwell.reached_at}
+            for goal, start, dwell in zip(progress.goals, progress.starts, progress.reached, strict=False)
+        ],
+        "pushes": pushes(record, progress, robot),
+        "violations": dict(judge.violations),
+        "examples": judge.examples,
+        "share_of_limits_used": judge.worst,
+        "guard": record.guard,
+        "diagnostics": record.diagnostics,
+    }
+    (folder / "report.json").write_text(json.dumps(details, indent=1) + "\n")
+    page = folder / "report.html"
+    page.write_text(_page(record, progress, judge, figures, details, robot), encoding="utf-8")
+    return page
+
+
+def pushes(record: Record, progress: Progress, robot: Robot) -> list[dict[str, float | None]]:
+    """For each push: how far the tip left its reference [m], and when it was back within 5 mm [s]."""
+    t, away = deviation(record, robot)
+    found = []
+    for start in progress.pushes:
+        window = (t >= start) & (t < start + 3.0)
+        after, far = t[window] - start, away[window]
+        peak = float(far.max()) if far.size else 0.0
+        outside = np.flatnonzero(far > 0.005)
+        back = float(after[outside[-1]]) if outside.size else 0.0
+        found.append({"at_s": start, "peak_m": peak, "back_after_s": back})
+    return found
+
+
+def deviation(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of the tip from where the commands wanted it [m], over time."""
+    t, q = np.array(record.state_t), np.array(record.q)
+    sent, ref = np.array(record.command_t), np.array(record.q_ref)
+    if len(sent) < 2 or not len(t):
+        return np.zeros(0), np.zeros(0)
+    during = (t >= sent[0]) & (t <= sent[-1])
+    wanted = np.stack([np.interp(t[during], sent, ref[:, j]) for j in range(ref.shape[1])], axis=-1)
+    tip = robot.tip(np, q[during]) - robot.tip(np, wanted)
+    return t[during], np.linalg.norm(tip, axis=-1)
+
+
+def _page(
+    record: Record,
+    progress: Progress,
+    judge: Judge,
+    figures: Mapping[str, Any],
+    details: Mapping[str, Any],
+    robot: Robot,
+) -> str:
+    good = figures["goals_reached"] == figures["goals_total"] and not figures["limit_violations"]
+    rows = "".join(
+        f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(_text(v))}</td></tr>" for k, v in figures.items()
+    )
+    pushed = "".join(
+        f"<li>at {p['at_s'] - (progress.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off its path, "
+        f"back within 5 mm after {p['back_after_s']:.2f} s</li>"
+        for p in details["pushes"]
+    )
+    bad = "".join(f"<li>{html.escape(e)}</li>" for e in judge.examples) or "<li>none</li>"
+    used = ", ".join(f"{name} {judge.worst[name]:.0%}" for name in ("v", "a", "j"))
+    plots = "".join(
+        f"<h2>{title}</h2>{_svg(figure)}"
+        for title, figure in (
+            ("Distance of the tip to its goal", _plot_distance(record, progress)),
+            ("Distance of the tip to where the commands wanted it", _plot_deviation(record, progress, robot)),
+            ("Commanded joint velocities, as a share of each limit", _plot_velocities(record, robot)),
+        )
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>mbrl demo: {html.escape(robot.name)}</title>
+<style>{STYLE}</style>
+<h1>{html.escape(robot.name)}: <span class="{"ok" if good else "bad"}">{figures["goals_reached"]} of
+{figures["goals_total"]} goals, {figures["limit_violations"]} violations</span></h1>
+<p class="sub">judged from the topics by an observer that shares no code with the guard; limits used: {used}</p>
+{plots}
+<h2>Pushes on the tip</h2><ul>{pushed or "<li>none</li>"}</ul>
+<h2>Violations</h2><ul>{bad}</ul>
+<h2>Figures</h2><table>{rows}</table>
+<p class="sub">report.json has the details, record.npz the samples, nodes.log what the nodes said.</p></html>
+"""
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _axes(width: float = 9.0, height: float = 2.8) -> tuple[Figure, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MbrlError("plots need matplotlib: pip install mbrl_control[report]") from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("time since armed [s]")
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    text = io.StringIO()
+    figure.savefig(text, format="svg")
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]
+
+
+def _mark(axes: Any, record: Record, progress: Progress) -> None:
+    """Goals, pushes and the guard's states along the time axis."""
+    zero = progress.armed_at or 0.0
+    for start in progress.starts:
+        axes.axvline(start - zero, color="#b8c4d0", linewidth=0.8)
+    for push in progress.pushes:
+        axes.axvspan(push - zero, push - zero + 0.2, color="#c03a3a", alpha=0.3, linewidth=0)
+    ends = [t for t, _ in record.guard[1:]] + [record.state_t[-1] if record.state_t else zero]
+    for (start, text), end in zip(record.guard, ends, strict=True):
+        colour = COLOURS.get(text.split(":")[0], "#cccccc")
+        left, right = max(start - zero, 0.0), max(end - zero, 0.0)
+        axes.axvspan(left, right, ymin=0.0, ymax=0.03, color=colour, linewidth=0)
+
+
+def _plot_distance(record: Record, progress: Progress) -> Figure:
+    figure, axes = _axes()
+    zero = progress.armed_at or 0.0
+    if progress.distance:
+        t, distance = np.array(progress.distance).T
+        axes.semilogy(t - zero, np.maximum(distance, 1e-4) * 1e3, color="#2b6cb0", linewidth=1.2)
+    axes.axhline(20.0, color="#3a9d5d", linewidth=0.8, linestyle="--")
+    axes.set_ylabel("distance [mm]")
+    _mark(axes, record, progress)
+    return figure
+
+
+def _plot_deviation(record: Record, progress: Progress, robot: Robot) -> Figure:
+    figure, axes = _axes(height=2.2)
+    t, away = deviation(record, robot)
+    axes.plot(t - (progress.armed_at or 0.0), away * 1e3, color="#2b6cb0", linewidth=1.0)
+    axes.set_ylabel("deviation [mm]")
+    _mark(axes, record, progress)
+    return figure
+
+
+def _plot_velocities(record: Record, robot: Robot) -> Figure:
+    figure, axes = _axes(height=2.6)
+    t, v = np.array(record.command_t), np.array(record.v_ref)
+    for j in range(robot.nj if len(t) else 0):
+        axes.plot(t - t[0], v[:, j] / robot.limits.velocity[j], linewidth=0.8, label=robot.joints[j])
+    axes.axhline(1.0, color="#c03a3a", linewidth=0.8, linestyle="--")
+    axes.axhline(-1.0, color="#c03a3a", linewidth=0.8, linestyle="--")
+    axes.set_ylabel("velocity / limit")
+    if len(t):
+        axes.legend(loc="upper right", fontsize=7, ncols=4, frameon=False)
+    return figure

@@ -1,0 +1,267 @@
+"""Robots: what the Python says of them is what the MJCF simulates, and what was published."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from mbrl_control import registry, rigid_body
+from mbrl_control.config import ConfigError, build
+from mbrl_control.core import Mode
+from mbrl_control.robots import cartpole, panda, pendulum
+
+CHAINS = {"panda": panda.chain(panda.Config()), "pendulum": pendulum.CHAIN, "cartpole": cartpole.CHAIN}
+
+
+@pytest.fixture(params=CHAINS)
+def named(request):
+    return request.param
+
+
+def made(name):
+    return registry.make("robots", name)
+
+
+def model_of(robot):
+    return mujoco.MjModel.from_xml_path(str(robot.world))
+
+
+def unconstrained(model):
+    """Contacts and joint stops are no part of inverse dynamics."""
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
+    return model
+
+
+def random_states(robot, count, seed=0):
+    rng = np.random.default_rng(seed)
+    q = rng.uniform(robot.limits.lower, robot.limits.upper, size=(count, robot.nj))
+    v = rng.uniform(-1, 1, size=q.shape) * robot.limits.velocity
+    a = rng.uniform(-1, 1, size=q.shape) * robot.limits.acceleration
+    return q, v, a
+
+
+def assert_same_as_mujoco(model, robot):
+    data = mujoco.MjData(model)
+    q, v, a = random_states(robot, 50)
+    tips, torques = robot.tip(np, q), robot.inverse_dynamics(np, q, v, a)
+    for i in range(len(q)):
+        data.qpos[:], data.qvel[:], data.qacc[:] = q[i], v[i], a[i]
+        mujoco.mj_inverse(model, data)
+        np.testing.assert_allclose(tips[i], data.site("tip").xpos, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(torques[i], data.qfrc_inverse, rtol=0, atol=1e-9)
+
+
+def mounted(robot):
+    """The world with the tool and payload of the robot's Config, as the simulation has to apply them."""
+    spec = mujoco.MjSpec.from_file(str(robot.world))
+    hand, site = spec.body(robot.tip_body), spec.site("tip")
+    scale = robot.config.tool_mass / hand.mass
+    hand.mass, hand.inertia = robot.config.tool_mass, np.array(hand.inertia) * scale
+    site.pos = [0.0, 0.0, robot.config.tool_offset]
+    if robot.config.payload:
+        load = hand.add_body(name="payload", pos=site.pos)
+        load.explicitinertial, load.mass, load.ipos, load.inertia = True, robot.config.payload, [0, 0, 0], [0, 0, 0]
+    return spec.compile()
+
+
+def test_tip_and_inverse_dynamics_agree_with_the_world(named):
+    robot = made(named)
+    assert_same_as_mujoco(unconstrained(model_of(robot)), robot)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"payload": 1.3}, {"tool_mass": 1.9, "tool_offset": 0.2}, {"tool_mass": 0.0}, {"tool_offset": 0.0, "payload": 3}],
+)
+def test_tool_and_payload_are_part_of_the_known_model(config):
+    robot = registry.make("robots", "panda", overrides=config)
+    assert_same_as_mujoco(unconstrained(mounted(robot)), robot)
+    bare, q = made("panda"), random_states(robot, 1)[0]
+    z = np.zeros_like(q)
+    difference = robot.inverse_dynamics(np, q, z, z) - bare.inverse_dynamics(np, q, z, z)
+    assert abs(difference).max() > 0.1, "the override changed nothing"
+
+
+def test_every_parameter_of_the_chain_stands_in_the_world(named):
+    robot, chain = made(named), CHAINS[named]
+    model = model_of(robot)
+    for joint, link in zip(robot.joints, chain.links, strict=True):
+        j = model.joint(joint)
+        kind = {"hinge": mujoco.mjtJoint.mjJNT_HINGE, "slide": mujoco.mjtJoint.mjJNT_SLIDE}[link.joint]
+        body = model.body(int(j.bodyid[0]))
+        rotation = np.zeros(9)
+        mujoco.mju_quat2Mat(rotation, body.quat)
+        assert j.type[0] == kind
+        np.testing.assert_allclose(j.axis, [0, 0, 1], atol=1e-15)
+        np.testing.assert_allclose(j.pos, 0, atol=0)
+        np.testing.assert_allclose(body.pos, link.position, atol=1e-15)
+        np.testing.assert_allclose(rotation, np.ravel(link.rotation), atol=1e-15)
+        assert (float(j.armature[0]), float(j.damping[0]), float(j.frictionloss[0])) == (link.armature, 0.0, 0.0)
+        if (named, joint) != ("panda", "panda_joint7"):  # which carries the hand: see the next test
+            assert_same_inertia(body, link.body)
+    np.testing.assert_allclose(model.opt.gravity, chain.gravity, atol=0)
+    assert model.opt.timestep == 0.001
+    assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+
+
+def assert_same_inertia(body, expected):
+    axes = np.zeros(9)
+    mujoco.mju_quat2Mat(axes, body.iquat)
+    axes = axes.reshape(3, 3)
+    assert float(body.mass[0]) == pytest.approx(expected.mass, abs=1e-15)
+    np.testing.assert_allclose(body.ipos, expected.com, atol=1e-15)
+    np.testing.assert_allclose(axes @ np.diag(body.inertia) @ axes.T, expected.inertia, atol=1e-12)
+
+
+def test_the_last_link_and_the_hand_of_the_panda():
+    model = model_of(made("panda"))
+    assert_same_inertia(model.body("link7"), panda.LINKS[6][2])
+    assert_same_inertia(model.body("hand"), panda.HAND)
+    np.testing.assert_allclose(model.body("hand").pos, [0, 0, panda.FLANGE])
+    last = CHAINS["panda"].links[-1].body
+    assert last.mass == pytest.approx(0.735522 + 0.73)
+
+
+def test_limits_and_motors_of_the_world_are_the_robots(named):
+    robot = made(named)
+    model = model_of(robot)
+    assert [model.joint(i).name for i in range(model.njnt)] == list(robot.joints)
+    ranges = np.array([model.joint(name).range for name in robot.joints])
+    assert model.jnt_limited.all()
+    np.testing.assert_allclose(ranges, np.stack([robot.limits.lower, robot.limits.upper], axis=-1), atol=1e-15)
+    driven = {model.actuator(i).name: model.actuator(i) for i in range(model.nu)}
+    for name, torque in zip(robot.joints, robot.limits.torque, strict=True):
+        assert (name in driven) == (torque > 0)
+        if torque > 0:
+            motor = driven[name]
+            assert model.joint(int(motor.trnid[0])).name == name
+            np.testing.assert_allclose(motor.ctrlrange, [-torque, torque])
+            assert (motor.gainprm[0], motor.gear[0], motor.biastype[0]) == (1.0, 1.0, 0)
+
+
+def test_a_robot_is_whole(named):
+    robot = made(named)
+    limits = robot.limits
+    assert robot.name == named
+    assert (limits.lower < robot.home).all()
+    assert (robot.home < limits.upper).all()
+    for positive in (limits.velocity, limits.acceleration, limits.jerk, robot.channels.bound):
+        assert np.isfinite(positive).all()
+        assert (positive > 0).all()
+    assert robot.channels.coupling.shape == (robot.nj, robot.nu)
+    model = model_of(robot)
+    assert model.body(int(model.site("tip").bodyid[0])).name == robot.tip_body
+    np.testing.assert_allclose(model.key("home").qpos, robot.home, atol=1e-15)
+
+
+def test_the_mass_matrix_is_symmetric_and_positive(named):
+    """Physically feasible parameters: kinetic energy is positive in every pose."""
+    robot = made(named)
+    unit, zero = np.eye(robot.nj), np.zeros((robot.nj, robot.nj))
+    for q in random_states(robot, 20)[0]:
+        pose = np.broadcast_to(q, unit.shape)
+        M = robot.inverse_dynamics(np, pose, zero, unit) - robot.inverse_dynamics(np, pose, zero, zero)
+        np.testing.assert_allclose(M, M.T, atol=1e-12)
+        assert np.linalg.eigvalsh(M).min() > 0
+
+
+@pytest.mark.parametrize("name", ["pendulum", "cartpole"])
+def test_closed_form_accelerations_are_mujocos(name):
+    robot = made(name)
+    model = unconstrained(model_of(robot))
+    data = mujoco.MjData(model)
+    q, v, _ = random_states(robot, 30, seed=5)
+    torque = np.random.default_rng(6).normal(size=q.shape)
+    a = robot.acceleration(np, q, v, torque)
+    for i in range(len(q)):
+        data.qpos[:], data.qvel[:], data.qfrc_applied[:] = q[i], v[i], torque[i]
+        mujoco.mj_forward(model, data)
+        np.testing.assert_allclose(a[i], data.qacc, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), torque, rtol=0, atol=1e-9)
+
+
+def test_the_panda_stretched_out_is_as_long_as_its_drawing():
+    """At q = 0 the published dimensions add up: 88 mm out, and 333 + 316 + 384 - 107 - 103.4 mm high."""
+    robot = made("panda")
+    np.testing.assert_allclose(robot.tip(np, np.zeros(7)), [0.088, 0.0, 0.8226], atol=1e-12)
+    assert robot.channels.mode is Mode.VELOCITY_REFERENCE
+
+
+def test_the_hand_looks_down_at_home():
+    robot = made("panda")
+    position, rotation = rigid_body.pose(np, CHAINS["panda"], robot.home)
+    np.testing.assert_allclose(rotation, np.diag([1.0, -1.0, -1.0]), atol=1e-12)
+    np.testing.assert_allclose(position, robot.tip(np, robot.home), atol=1e-12)
+
+
+def contacts(model, q):
+    data = mujoco.MjData(model)
+    data.qpos[:] = q
+    mujoco.mj_forward(model, data)
+    owner = [model.body(int(i)).name for i in model.geom_bodyid]
+    return {frozenset((owner[c.geom1], owner[c.geom2])) for c in data.contact[: data.ncon]}
+
+
+def test_the_arm_touches_the_floor_and_its_base_but_not_its_neighbours():
+    robot = made("panda")
+    model = model_of(robot)
+    assert contacts(model, robot.home) == set()
+    assert frozenset(("world", "hand")) in contacts(model, [0, 1.5, 0, -0.9, 0, 1.5, 0])
+    near = {frozenset((f"link{i}", f"link{i + 1}")) for i in range(7)} | {frozenset(("link7", "hand"))}
+    found = set().union(*(contacts(model, q) for q in random_states(robot, 300, seed=7)[0]))
+    assert not found & near
+    assert any("world" not in pair for pair in found), "wrist and base never meet"
+
+
+class Servoed:
+    """The world under the robot's servo: torque = K (q_ref - q) + D (v_ref - v) + gravity, at 1 kHz."""
+
+    def __init__(self, robot):
+        self.robot, self.model = robot, model_of(robot)
+        self.data = mujoco.MjData(self.model)
+        self.data.qpos[:] = robot.home
+        self.hand = self.model.body(robot.tip_body).id
+
+    def step(self, q_ref, v_ref, push=None):
+        d, servo, limit = self.data, self.robot.servo, self.robot.limits.torque
+        bias = self.robot.inverse_dynamics(np, d.qpos, d.qvel, np.zeros(7))
+        torque = servo.stiffness * (q_ref - d.qpos) + servo.damping * (v_ref - d.qvel) + bias
+        d.ctrl[:] = np.clip(torque, -limit, limit)
+        d.xfrc_applied[self.hand] = 0.0
+        if push is not None:
+            lever = self.robot.tip(np, d.qpos) - d.xipos[self.hand]
+            d.xfrc_applied[self.hand] = np.concatenate([push, np.cross(lever, push)])
+        mujoco.mj_step(self.model, d)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_push_moves_the_arm_and_it_comes_back(axis):
+    robot = made("panda")
+    world, home, still = Servoed(robot), robot.tip(np, robot.home), np.zeros(7)
+    mujoco.mj_forward(world.model, world.data)
+    offs = []
+    for k in range(600):
+        world.step(robot.home, still, 18.0 * np.eye(3)[axis] if k < 200 else None)
+        offs.append(np.linalg.norm(robot.tip(np, world.data.qpos) - home))
+    assert 0.005 < max(offs) < 0.02, "18 N for 0.2 s move the tip visibly, not far [m]"
+    assert max(offs[400:]) < 0.001, "0.2 s later it is back"
+
+
+def test_the_servo_tracks_a_moving_reference():
+    robot = made("panda")
+    world = Servoed(robot)
+    mujoco.mj_forward(world.model, world.data)
+    A, w = np.array([0.4, 0.3, 0.4, 0.3, 0.4, 0.4, 0.5]), np.pi
+    errors = []
+    for k in range(1500):
+        t = k * 1e-3
+        world.step(robot.home + A * (1 - np.cos(w * t)), A * w * np.sin(w * t))
+        errors.append(world.data.qpos - robot.home - A * (1 - np.cos(w * (t + 1e-3))))
+    assert np.sqrt(np.mean(np.square(errors))) < 0.008
+    assert np.abs(errors).max() < 0.02
+
+
+def test_a_config_out_of_bounds_is_refused_by_name():
+    with pytest.raises(ConfigError, match=r"payload = -1.*from 0 to 3 \[kg\]"):
+        build(panda.Config, {"payload": -1})
+    with pytest.raises(ConfigError, match="tool_mas: no such parameter; did you mean 'tool_mass'"):
+        build(panda.Config, {"tool_mas": 1})
