@@ -8,6 +8,7 @@ line (``add_flags``), the ROS parameters with ranges (``nodes/params.py``) and t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -59,11 +60,11 @@ class Param:
         low, high = self.low, self.high
         bounds = ""
         if low is not None and high is not None:
-            bounds = f" from {low:g} to {high:g}"
+            bounds = f" from {low:.10g} to {high:.10g}"
         elif low is not None:
-            bounds = f" of at least {low:g}"
+            bounds = f" of at least {low:.10g}"
         elif high is not None:
-            bounds = f" of at most {high:g}"
+            bounds = f" of at most {high:.10g}"
         return noun[self.type] + bounds + (f" [{self.unit}]" if self.unit else "")
 
     def parse(self, value: Any, where: str = "") -> Any:
@@ -94,8 +95,7 @@ class Param:
                 raise ValueError
             return words[key]
         if self.type is int:
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            number = value if whole else _number(value)  # a float would round a large whole number
+            number = _whole(value)
             if number != int(number) or not -(2**63) <= number < 2**63:
                 raise ValueError
             return int(number)
@@ -104,6 +104,14 @@ class Param:
         if not isinstance(value, str):
             raise ValueError
         return value
+
+
+def _whole(value: Any) -> float:
+    """An int where it is one, since a float would round a large one."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else _number(value)
 
 
 def _number(value: Any) -> float:
@@ -157,8 +165,11 @@ def build(config: type[T], values: Mapping[str, Any], where: str = "") -> T:
 def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
     """One flag for each parameter; what is not given keeps its default."""
     for name, p in params(config).items():
-        shown = f"{p.doc} ({p.accepts()}; default {p.default})".replace("%", "%%")
-        metavar = p.unit.upper().replace(" ", "_") if p.unit.isalpha() else p.type.__name__.upper()
+        takes = "" if p.accepts() == "a text" else p.accepts()
+        default = "" if p.default == "" else f"default {p.default}"
+        more = "; ".join(part for part in (takes, default) if part)
+        shown = (f"{p.doc} ({more})" if more else p.doc).replace("%", "%%")
+        metavar = {str: "TEXT", bool: "true|false", tuple: "NUMBERS"}.get(p.type, "NUMBER")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, help=shown, default=None, metavar=metavar)
 
 

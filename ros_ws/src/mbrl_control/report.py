@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from mbrl_control.runtime.judge import Judge
 
 COLOURS = {"ACTIVE": "#3a9d5d", "HOLD": "#e0a526", "STOPPING": "#d9742b", "FAULT": "#c03a3a", "READY": "#7f8c9b"}
+PUSHED, BACK, STAYS = 0.5, 0.005, 0.1
+"""A push shows within so many seconds; it is over when the tip is this close to its path [m] for this long [s]."""
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c2733}
 h1{font-size:1.5rem;margin-bottom:.2rem} h2{font-size:1.1rem;margin-top:2rem} p.sub{color:#5c6b7a;margin-top:0}
@@ -69,10 +71,13 @@ def pushes(record: Record, progress: Progress, robot: Robot) -> list[dict[str, f
     for start in progress.pushes:
         window = (t >= start) & (t < start + 3.0)
         after, far = t[window] - start, away[window]
-        peak = float(far.max()) if far.size else 0.0
-        outside = np.flatnonzero(far > 0.005)
-        back = float(after[outside[-1]]) if outside.size else 0.0
-        found.append({"at_s": start, "peak_m": peak, "back_after_s": back})
+        if far.size:
+            peak = int(far[after < PUSHED].argmax())
+            stays = [
+                i for i in range(peak, far.size) if (far[(after >= after[i]) & (after < after[i] + STAYS)] < BACK).all()
+            ]
+            back = float(after[stays[0]]) if stays else None
+            found.append({"at_s": start, "peak_m": float(far[peak]), "back_after_s": back})
     return found
 
 
@@ -102,7 +107,8 @@ def _page(
     )
     pushed = "".join(
         f"<li>at {p['at_s'] - (progress.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off its path, "
-        f"back within 5 mm after {p['back_after_s']:.2f} s</li>"
+        + ("not back within 5 mm" if p["back_after_s"] is None else f"back within 5 mm after {p['back_after_s']:.2f} s")
+        + "</li>"
         for p in details["pushes"]
     )
     bad = "".join(f"<li>{html.escape(e)}</li>" for e in judge.examples) or "<li>none</li>"
@@ -158,8 +164,8 @@ def _mark(axes: Any, record: Record, progress: Progress) -> None:
         axes.axvline(start - zero, color="#b8c4d0", linewidth=0.8)
     for push in progress.pushes:
         axes.axvspan(push - zero, push - zero + 0.2, color="#c03a3a", alpha=0.3, linewidth=0)
-    ends = [t for t, _ in record.guard[1:]] + [record.state_t[-1] if record.state_t else zero]
-    for (start, text), end in zip(record.guard, ends, strict=True):
+    ends = [t for t, _ in record.guard[1:]] + record.state_t[-1:]
+    for (start, text), end in zip(record.guard, ends, strict=False):
         colour = COLOURS.get(text.split(":")[0], "#cccccc")
         left, right = max(start - zero, 0.0), max(end - zero, 0.0)
         axes.axvspan(left, right, ymin=0.0, ymax=0.03, color=colour, linewidth=0)
@@ -195,5 +201,5 @@ def _plot_velocities(record: Record, robot: Robot) -> Figure:
     axes.axhline(-1.0, color="#c03a3a", linewidth=0.8, linestyle="--")
     axes.set_ylabel("velocity / limit")
     if len(t):
-        axes.legend(loc="upper right", fontsize=7, ncols=4, frameon=False)
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=7, frameon=False)
     return figure

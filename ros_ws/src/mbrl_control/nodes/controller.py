@@ -264,6 +264,10 @@ class ControllerNode(LifecycleNode):
 
     # --- the end ---
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self.loop.failure
+
     def begin_stop(self) -> None:
         self._deactivating = True
 

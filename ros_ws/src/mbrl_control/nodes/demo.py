@@ -46,8 +46,6 @@ READY_WITHIN = 30.0
 """The stack must be armed after this long [s]."""
 LINES_EVERY = 2.0
 """Where there is no terminal, a line is printed this often [s]."""
-BACK = 0.005
-"""A push is over when the tip is this close to its reference again [m]."""
 
 
 @dataclass
@@ -125,7 +123,7 @@ class Driver(Observer):
             result = self._answer.result()
             self.progress.message = "" if result is None or result.success else result.message
             self._answer = None
-        waiting = self.guard_state.startswith(("READY", "HOLD"))
+        waiting = self.guard_state.startswith(("READY", "HOLD")) and self.record.q
         if waiting and self._answer is None and self.now() - self._asked > 0.25 and self._ready(self._arm):
             self.progress.rearmed += self.progress.armed_at is not None
             self._asked = self.now()

@@ -306,6 +306,10 @@ class PlannerNode(Node):
 
     # --- the end ---
 
+    @property
+    def failure(self) -> BaseException | None:
+        return self.loop.failure
+
     def begin_stop(self) -> None:
         self.loop.stop()
 

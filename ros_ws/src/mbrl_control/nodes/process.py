@@ -33,6 +33,11 @@ class Stoppable(Protocol):
         """Whether it is at rest and may go."""
         ...
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended a thread of the node's; the process then ends as well, and loudly."""
+        ...
+
 
 class StoppableNode(Stoppable, Protocol):
     """A node that can be stopped."""
@@ -69,8 +74,11 @@ def run(make: Callable[[], Node], name: str) -> int:
     executor.add_node(node)
     stop_by = 0.0
     try:
-        while not asked:
+        while not asked and node.failure is None:  # type: ignore[attr-defined]
             executor.spin_once(timeout_sec=0.1)
+        if node.failure is not None:  # type: ignore[attr-defined]
+            print(f"{name}: failed: {node.failure!r}", file=sys.stderr, flush=True)  # type: ignore[attr-defined]
+            return 1
         node.begin_stop()  # type: ignore[attr-defined]
         stop_by = time.monotonic() + STOP_WITHIN
         while not node.stopped() and time.monotonic() < stop_by:  # type: ignore[attr-defined]

@@ -156,3 +156,23 @@ def _quintic(sent: Sent, k: int, h: float) -> np.ndarray:
     """Coefficients [6 nj], in s = t / h, of the quintic through points k and k + 1."""
     ends = [sent.q[k], sent.v[k] * h, sent.a[k] * h * h, sent.q[k + 1], sent.v[k + 1] * h, sent.a[k + 1] * h * h]
     return CONDITIONS @ np.stack(ends)
+
+
+@dataclass
+class Dwell:
+    """A goal counts as reached once the distance has stayed within ``tolerance`` for ``dwell`` seconds."""
+
+    tolerance: float
+    dwell: float
+    reached_at: float | None = None
+    _since: float | None = None
+
+    def see(self, t: float, distance: float) -> bool:
+        """The distance at time ``t``; whether the goal has been reached, now or before."""
+        if not distance <= self.tolerance:
+            self._since = None
+        elif self._since is None:
+            self._since = t
+        elif self.reached_at is None and t - self._since >= self.dwell - 1e-9:
+            self.reached_at = t
+        return self.reached_at is not None

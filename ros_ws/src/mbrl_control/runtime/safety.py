@@ -121,7 +121,7 @@ class Guard:
         self.limits = _inner(limits.at_speed(config.speed), config.margin)
         self.state_timeout = config.state_timeout or state_timeout
         self.lead = max(1, round(config.lead / self.dt))
-        self.inbox: deque[Entry] = deque(maxlen=1000)
+        self.inbox: deque[Entry] = deque()
         self.slot = StateSlot(joints)
         self.state = GuardState.INACTIVE
         self.reason = "starting"

@@ -1,0 +1,121 @@
+"""Every planner x task x robot x model that the parts accept, at tiny sizes, found through the registry.
+
+A part may refuse a combination with an ``MbrlError`` that says why. A file put into ``planners/``, ``tasks/``,
+``robots/`` or ``dynamics/`` is in here, and so under test, without a line being written.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mbrl_control import registry
+from mbrl_control.config import params
+from mbrl_control.core import Goal, MbrlError, Observation, State
+
+TINY = {"samples": 8, "horizon": 4}
+HORIZON = TINY["horizon"]
+
+
+@dataclass(frozen=True)
+class Names:
+    """One combination, by name."""
+
+    robot: str
+    task: str = ""
+    dynamics: str = ""
+    planner: str = ""
+
+    def __str__(self) -> str:
+        return "-".join(name for name in (self.planner, self.task, self.robot, self.dynamics) if name)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One combination, made."""
+
+    robot: Any
+    task: Any = None
+    dynamics: Any = None
+    planner: Any = None
+
+
+def build(names: Names, xp: Any = np, planner: Mapping[str, Any] | None = None) -> Parts:
+    """Make the parts on one back end, the planner small."""
+    robot = registry.make("robots", names.robot)
+    task = registry.make("tasks", names.task, robot) if names.task else None
+    dynamics = registry.make("dynamics", names.dynamics, robot, xp) if names.dynamics else None
+    if not names.planner:
+        return Parts(robot, task, dynamics)
+    declared = params(registry.load("planners", names.planner).config)
+    overrides = {name: value for name, value in {**TINY, **(planner or {})}.items() if name in declared}
+    return Parts(
+        robot, task, dynamics, registry.make("planners", names.planner, task, dynamics, xp, overrides=overrides)
+    )
+
+
+@functools.cache
+def all_combinations(*kinds: str) -> list[tuple[Names, MbrlError | None]]:
+    """Every combination of robots with the given kinds, and the error of those that are refused."""
+    found = [Names(robot) for robot in registry.names("robots")]
+    for kind in kinds:
+        field = kind.removesuffix("s") if kind != "dynamics" else kind
+        found = [Names(**{**vars(names), field: name}) for names in found for name in registry.names(kind)]
+    return [(names, _refusal(names)) for names in found]
+
+
+def accepted(*kinds: str) -> list[Names]:
+    """The combinations that the parts accept; one that breaks in any other way is in here too, to fail its tests."""
+    return [names for names, refusal in all_combinations(*kinds) if refusal is None]
+
+
+def _refusal(names: Names) -> MbrlError | None:
+    try:
+        build(names)
+    except MbrlError as error:
+        return error
+    except Exception:
+        return None
+    return None
+
+
+def observe(parts: Parts, t: float = 1.0, near_limits: bool = False, seed: int = 0) -> Observation:
+    """A moving robot near home, or at the upper end of its joints, with whatever else its task reads."""
+    rng = np.random.default_rng(seed)
+    limits, robot = parts.robot.limits, parts.robot
+    q = np.clip(robot.home + rng.uniform(-0.1, 0.1, robot.nj), limits.lower, limits.upper)
+    if near_limits:
+        q = limits.upper - 0.02 * (limits.upper - limits.lower)
+    v = rng.uniform(-0.1, 0.1, robot.nj) * limits.velocity
+    blocks = {b.name: rng.uniform(-1.0, 1.0, b.size) for b in parts.task.layout.blocks} if parts.task else {}
+    return Observation(t, State(t - 0.01, q, v), blocks, dict.fromkeys(blocks, t - 0.01))
+
+
+def goal_for(parts: Parts, seed: int = 0) -> Goal:
+    task = parts.task
+    return Goal.still(task.sample_goal(np.random.default_rng(seed)), parts.planner.horizon, task.tolerance, task.dwell)
+
+
+def frozen(x: Any) -> Any:
+    """A deep copy whose arrays cannot be written to."""
+    if isinstance(x, np.ndarray):
+        copy = x.copy()
+        copy.flags.writeable = False
+        return copy
+    if isinstance(x, Mapping):
+        return {name: frozen(value) for name, value in x.items()}
+    if isinstance(x, Observation):
+        joints = State(x.joints.t, frozen(x.joints.q), frozen(x.joints.v))
+        return Observation(x.t, joints, frozen(x.blocks), dict(x.stamps))
+    if isinstance(x, Goal):
+        return Goal(frozen(x.value), x.tolerance, x.dwell)
+    return x
+
+
+def equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether two mappings of arrays are the same, bit for bit."""
+    return a.keys() == b.keys() and all(np.array_equal(np.asarray(a[n]), np.asarray(b[n])) for n in a)

@@ -1,0 +1,229 @@
+"""What every planner promises, on every task, robot and model that it accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import array_api_compat.torch as torch_xp
+import numpy as np
+import pytest
+
+from mbrl_control import core, registry
+from mbrl_control.core import Goal, MbrlError, Observation, Plan, State, Status
+
+from .combinations import HORIZON, Names, Parts, accepted, all_combinations, build, equal, frozen, goal_for, observe
+
+KINDS = ("tasks", "dynamics", "planners")
+COMBINATIONS = pytest.mark.parametrize("names", accepted(*KINDS), ids=str)
+LOST = Status.NONFINITE | Status.STALE_STATE
+
+
+@pytest.fixture(autouse=True)
+def shapes_are_checked(monkeypatch):
+    monkeypatch.setattr(core, "SHAPE_CHECKS", True)
+
+
+def started(parts: Parts, t: float = 1.0, near_limits: bool = False):
+    """Arguments of the second call of ``improve``, a while after the first, and the first call's plan."""
+    planner, goal, rng = parts.planner, goal_for(parts), np.random.default_rng(1)
+    obs = observe(parts, t, near_limits)
+    carry, plan, info = planner.improve(obs, goal, planner.knobs(), planner.init(obs), planner.noise(rng))
+    assert info.status == Status.OK
+    q, v = (plan.q[1] + plan.q[0]) / 2, plan.v[1]
+    later = Observation(t + 0.4 * plan.dt, State(t + 0.3 * plan.dt, q, v), obs.blocks, obs.stamps)
+    return (later, goal, planner.knobs(), carry, planner.noise(rng)), plan
+
+
+def same_plan(a: Plan, b: Plan) -> bool:
+    arrays = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("q", "v", "u"))
+    return arrays and (a.t0, a.dt, a.state_stamp, a.seq) == (b.t0, b.dt, b.state_stamp, b.seq)
+
+
+def test_every_planner_task_robot_and_model_is_accepted_somewhere():
+    found = accepted(*KINDS)
+    for kind, field in (("robots", "robot"), ("tasks", "task"), ("dynamics", "dynamics"), ("planners", "planner")):
+        assert {getattr(names, field) for names in found} == set(registry.names(kind))
+
+
+@pytest.mark.parametrize(("names", "refusal"), [(n, e) for n, e in all_combinations(*KINDS) if e is not None], ids=str)
+def test_a_refusal_says_what_and_what_would_do(names, refusal):
+    assert isinstance(refusal, MbrlError)
+    assert names.robot in str(refusal)
+    assert len(str(refusal)) > 30
+    assert "\n" not in str(refusal)
+
+
+@COMBINATIONS
+def test_improve_is_pure(names):
+    parts = build(names)
+    arguments, _ = started(parts)
+    once = parts.planner.improve(*(frozen(x) for x in arguments))
+    twice = build(names).planner.improve(*(frozen(x) for x in arguments))
+    assert equal(once[0], twice[0])
+    assert same_plan(once[1], twice[1])
+    assert once[2].terms == twice[2].terms
+    assert equal(once[2].predicted, twice[2].predicted)
+
+
+@COMBINATIONS
+def test_a_plan_has_the_robots_shapes_and_its_own_time(names):
+    parts = build(names)
+    planner, robot = parts.planner, parts.robot
+    arguments, first = started(parts)
+    carry, plan, info = planner.improve(*arguments)
+    obs = arguments[0]
+    assert plan.q.shape == plan.v.shape == (HORIZON + 1, robot.nj)
+    assert plan.u.shape == (planner.horizon, robot.nu) == (HORIZON, robot.nu)
+    assert core.is_finite(plan.q, plan.v, plan.u)
+    assert (plan.t0, plan.dt, plan.mode) == (obs.t, planner.dt, robot.channels.mode)
+    assert (plan.state_stamp, plan.seq) == (obs.joints.t, first.seq + 1)
+    assert {name: (t.shape, t.dtype) for name, t in carry.items()} == {
+        name: (t.shape, t.dtype) for name, t in planner.init(obs).items()
+    }
+    assert set(info.terms) == set(parts.task.terms)
+    assert info.cost == pytest.approx(sum(info.terms.values()))
+    assert 1.0 <= info.effective_samples <= 8.0
+    assert all(array.shape[0] == HORIZON + 1 for array in info.predicted.values())
+
+
+@COMBINATIONS
+def test_controls_stay_inside_the_bounds(names):
+    parts = build(names)
+    planner, rng, obs, goal = parts.planner, np.random.default_rng(0), observe(parts), goal_for(parts)
+    carry = planner.init(obs)
+    low, high = parts.dynamics.bounds()
+    for _ in range(3):
+        wild = {name: draw * 1e3 for name, draw in planner.noise(rng).items()}
+        carry, plan, _ = planner.improve(obs, goal, planner.knobs(), carry, wild)
+        assert np.all((plan.u >= low) & (plan.u <= high))
+
+
+@COMBINATIONS
+@pytest.mark.parametrize("bad", ["q", "v", "stamp", "t"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_state_that_is_not_finite_gives_a_status_and_the_old_plan(names, bad, value):
+    parts = build(names)
+    (obs, *rest), before = started(parts)
+    joints = {
+        "q": dataclasses.replace(obs.joints, q=obs.joints.q * value),
+        "v": dataclasses.replace(obs.joints, v=obs.joints.v * value),
+        "stamp": dataclasses.replace(obs.joints, t=value),
+    }
+    broken = dataclasses.replace(obs, t=value) if bad == "t" else dataclasses.replace(obs, joints=joints[bad])
+    with np.errstate(invalid="ignore"):
+        carry, plan, info = parts.planner.improve(broken, *rest)
+    assert info.status & LOST
+    assert same_plan(plan, before)
+    assert equal(carry, rest[2])
+
+
+class Broken:
+    """A model that has blown up."""
+
+    def __init__(self, dynamics):
+        self.dynamics = dynamics
+
+    def __getattr__(self, name):
+        return getattr(self.dynamics, name)
+
+    def step(self, s, u, noise):
+        s, features, aux = self.dynamics.step(s, u, noise)
+        return s, {name: value * math.nan for name, value in features.items()}, aux
+
+
+@COMBINATIONS
+@pytest.mark.parametrize("cause", ["model", "goal", "weights"])
+def test_where_no_rollout_is_finite_the_old_plan_stays(names, cause):
+    parts = build(names)
+    (obs, goal, knobs, carry, noise), before = started(parts)
+    planner = parts.planner
+    if cause == "model":
+        planner = type(planner)(planner.config, parts.task, Broken(parts.dynamics), np)
+    elif cause == "goal":
+        goal = Goal(goal.value * math.nan, goal.tolerance, goal.dwell)
+    else:
+        knobs = {**knobs, "weights": knobs["weights"] * math.nan}
+    after, plan, info = planner.improve(obs, goal, knobs, carry, noise)
+    assert info.status & Status.NONFINITE
+    assert same_plan(plan, before)
+    assert equal(after, carry)
+    assert info.cost == math.inf
+
+
+@COMBINATIONS
+def test_before_anything_was_ever_finite_the_plan_stays_where_the_robot_is(names):
+    parts = build(names)
+    planner, obs, goal = parts.planner, observe(parts), goal_for(parts)
+    noise = planner.noise(np.random.default_rng(0))
+    nowhere = Goal(goal.value * math.nan, goal.tolerance, goal.dwell)
+    _, plan, info = planner.improve(obs, nowhere, planner.knobs(), planner.init(obs), noise)
+    assert info.status & Status.NONFINITE
+    assert np.array_equal(plan.q, np.broadcast_to(obs.joints.q, plan.q.shape))
+    assert not plan.v.any()
+    blind = dataclasses.replace(obs, joints=dataclasses.replace(obs.joints, q=obs.joints.q * math.nan))
+    _, plan, info = planner.improve(blind, goal, planner.knobs(), planner.init(blind), noise)
+    assert info.status & LOST
+    assert core.is_finite(plan.q, plan.v, plan.u)
+
+
+def knob_entries(names: Names):
+    knobs = build(names).planner.knobs()
+    return [(name, index) for name, knob in knobs.items() for index in np.ndindex(np.shape(knob))]
+
+
+@pytest.mark.parametrize(
+    ("names", "knob", "index"),
+    [pytest.param(n, k, i, id=f"{n}-{k}{list(i)}") for n in accepted(*KINDS) for k, i in knob_entries(n)],
+)
+def test_every_knob_turns_something(names, knob, index):
+    parts = build(names)
+    turned_something = False
+    for near_limits in (False, True):
+        (obs, goal, knobs, carry, noise), _ = started(parts, near_limits=near_limits)
+        turned = {name: np.array(value) for name, value in knobs.items()}
+        turned[knob][index] *= 0.5
+        _, plan, info = parts.planner.improve(obs, goal, knobs, carry, noise)
+        _, other, changed = parts.planner.improve(obs, goal, turned, carry, noise)
+        turned_something |= not np.array_equal(plan.u, other.u) or info.terms != changed.terms
+    assert turned_something
+
+
+@COMBINATIONS
+@pytest.mark.parametrize("steps", [0.0, 0.25, 1.0, 2.0, 10.0, -1.0])
+def test_without_noise_a_later_plan_is_the_old_one_shifted_in_time(names, steps):
+    """Controls keep their times: whole steps exactly, fractions by interpolation; the last one lasts."""
+    parts = build(names)
+    (obs, goal, knobs, carry, noise), _ = started(parts, t=1.0)
+    planner = parts.planner
+    carry, before, _ = planner.improve(obs, goal, knobs, carry, noise)
+    later = dataclasses.replace(obs, t=before.t0 + steps * before.dt)
+    silent = {name: np.zeros_like(draw) for name, draw in noise.items()}
+    _, after, info = planner.improve(later, goal, knobs, carry, silent)
+    assert info.status == Status.OK
+    held = np.concatenate([np.zeros((1, parts.robot.nu)), before.u])  # nothing was in force before the first
+    place = np.clip(np.arange(1, HORIZON + 1) + steps, 0.0, HORIZON)
+    expected = np.stack([np.interp(place, np.arange(HORIZON + 1), channel) for channel in held.T], axis=-1)
+    inside = place >= 1.0
+    np.testing.assert_allclose(after.u[inside], expected[inside], rtol=0.0, atol=1e-12)
+    if steps == 0.0:
+        assert np.array_equal(after.u, before.u)
+
+
+@COMBINATIONS
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_torch_gives_the_same_plan(names):
+    arguments, _ = started(build(names))
+    carry, plan, info = build(names).planner.improve(*arguments)
+    torch_carry, torch_plan, torch_info = build(names, torch_xp).planner.improve(*arguments)
+    for name, value in {"q": plan.q, "v": plan.v, "u": plan.u}.items():
+        np.testing.assert_allclose(getattr(torch_plan, name).numpy(), value, rtol=1e-6, atol=1e-9)
+    assert torch_carry.keys() == carry.keys()
+    assert (torch_plan.t0, torch_plan.state_stamp, torch_plan.seq) == (plan.t0, plan.state_stamp, plan.seq)
+    assert torch_info.cost == pytest.approx(info.cost, rel=1e-9)
+
+
+@COMBINATIONS
+def test_a_step_that_is_not_the_models_is_refused_naming_both(names):
+    with pytest.raises(MbrlError, match=r"0\.123.*0\.05|0\.05.*0\.123"):
+        build(names, planner={"dt": 0.123})
