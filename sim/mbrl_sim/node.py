@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import gc
 import sys
-import time
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,7 +65,7 @@ class SimNode(Node):
         self._clock_every = max(1, round(1e9 / (config.clock_rate * self.stepper.period)))
         self._published = 0
         self._shuffle = np.random.default_rng(config.seed)
-        self._measured, self._reported = (0, time.monotonic_ns()), 0
+        self._reported = 0
         self._connect()
 
     def _connect(self) -> None:
@@ -138,25 +137,11 @@ class SimNode(Node):
         return _time(ns if self.sim_time else self.stepper.pace.system(ns))
 
     def _diagnose(self) -> None:
-        stepper, (ns, then) = self.stepper, self._measured
-        self._measured = (self.world.ns, time.monotonic_ns())
-        values = {
-            "sim_time": f"{self.world.time:.3f}",
-            "real_time_factor": f"{(self._measured[0] - ns) / (self._measured[1] - then):.3f}",
-            "commands_accepted": stepper.accepted,
-            "commands_rejected": stepper.rejected,
-            "last_rejection": stepper.last_rejection,
-            "sinks_in_error": ", ".join(self.world.dead),
-            "late_steps": stepper.late,
-            "slips": stepper.pace.slips,
-            "ticks_without_command": stepper.unanswered,
-            "realtime": stepper.realtime,
-        }
+        stepper, wrong = self.stepper, self.world.diverged or self.world.dead
         fresh, self._reported = stepper.rejected > self._reported, stepper.rejected
-        level = DiagnosticStatus.WARN if fresh else DiagnosticStatus.OK
-        level = DiagnosticStatus.ERROR if self.world.diverged or self.world.dead else level
+        level = DiagnosticStatus.ERROR if wrong else DiagnosticStatus.WARN if fresh else DiagnosticStatus.OK
         status = DiagnosticStatus(level=level, name=self.get_name(), message=stepper.state, hardware_id=self.robot.name)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in stepper.report().items()]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._stamp(self.world.ns)
         self._diagnostics.publish(message)

@@ -62,6 +62,7 @@ class Stepper:
         self._inbox: deque[Callable[[], str | None]] = deque(maxlen=64)
         self._tick = -1
         self._paused, self._stop_by = False, 0.0
+        self._reported = (0, time.monotonic_ns())
         self.failure: BaseException | None = None
         """What ended the thread, if it was not asked to end."""
         self._thread = threading.Thread(target=self._run, name="stepping", daemon=True)
@@ -119,6 +120,7 @@ class Stepper:
             self._tick = -1
             self.world.reset()
             self.pace.start(0)
+            self._reported = (0, time.monotonic_ns())
             self._tell()
             self._publish()
             self._lock.notify()
@@ -134,6 +136,22 @@ class Stepper:
                 self._publish()
             return self.world.diverged or None
 
+    def report(self) -> dict[str, object]:
+        """Figures for people; rates since the last report."""
+        (ns, then), self._reported = self._reported, (self.world.ns, time.monotonic_ns())
+        return {
+            "sim_time": f"{self.world.ns * 1e-9:.3f}",
+            "real_time_factor": f"{(self.world.ns - ns) / (self._reported[1] - then):.3f}",
+            "commands_accepted": self.accepted,
+            "commands_rejected": self.rejected,
+            "last_rejection": self.last_rejection,
+            "sinks_in_error": ", ".join(self.world.dead),
+            "late_steps": self.late,
+            "slips": self.pace.slips,
+            "ticks_without_command": self.unanswered,
+            "realtime": self.realtime,
+        }
+
     # --- This thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -147,9 +165,9 @@ class Stepper:
         self.realtime = self.realtime and go_realtime(PRIORITY)
         turn = self._turn_in_lockstep if self.config.lockstep else self._turn
         with self._lock:
+            self.pace.start(self.world.ns)
             self._tell()
             self._publish()
-        self.pace.start(self.world.ns)
         while not self._may_go():
             if self._idle():
                 with self._lock:

@@ -29,7 +29,6 @@ from mbrl_control.core import (
 )
 
 DT = 0.1
-OPTIONAL_UNCHECKED = pytest.mark.xfail(strict=True, reason="core.check_shapes passes over Annotated[...] | None")
 
 
 def ramps(H=6, nj=2, seed=0, K=None):
@@ -145,9 +144,9 @@ class Pair:
         ((5, 2), (4, 2, 3), None),
         ((5, 2), None, None),
         ((5, 2, 1), (4, 2, 3), r"Pair\.first has shape \(5, 2, 1\); it takes \[H\+1 n\]"),
-        pytest.param((5, 2), (5, 2, 3), r"Pair\.second .* with H=4", marks=OPTIONAL_UNCHECKED),
-        pytest.param((5, 2), (4, 1, 3), r"Pair\.second .* with n=2", marks=OPTIONAL_UNCHECKED),
-        pytest.param((5, 2), (4, 2, 2), r"Pair\.second .* with 3=3", marks=OPTIONAL_UNCHECKED),
+        pytest.param((5, 2), (5, 2, 3), r"Pair\.second .* with H=4"),
+        pytest.param((5, 2), (4, 1, 3), r"Pair\.second .* with n=2"),
+        pytest.param((5, 2), (4, 2, 2), r"Pair\.second .* with 3=3"),
     ],
 )
 def test_shapes_are_checked_against_their_annotations(monkeypatch, first, second, says):
@@ -171,7 +170,6 @@ def test_the_core_types_check_their_shapes(monkeypatch):
         replace(plan, u=np.zeros((7, 2)))
 
 
-@OPTIONAL_UNCHECKED
 def test_gains_are_checked_where_there_are_any(monkeypatch):
     monkeypatch.setattr(core, "SHAPE_CHECKS", True)
     plan, _ = ramps(K=np.zeros((6, 2, 4)))

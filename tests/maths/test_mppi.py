@@ -224,6 +224,15 @@ def test_rollouts_that_blow_up_do_not_spoil_the_plan():
         assert plan.u.max() <= 0.2
 
 
+def test_a_plan_that_is_not_finite_does_not_leave_even_if_its_cost_is():
+    dynamics = DoubleIntegrator()
+    dynamics.plan = lambda features, u: (features["q"], features["v"] * np.nan)
+    p, rng = planner(dynamics), np.random.default_rng(0)
+    _, plan, info = p.improve(START, still(p), p.knobs(), p.init(START), p.noise(rng))
+    assert info.status == Status.NONFINITE
+    assert np.isfinite(plan.v).all()
+
+
 @pytest.mark.parametrize(
     ("steps", "row", "share"), [(0.0, 0, 0.0), (1.0, 1, 0.0), (0.25, 0, 0.25), (2.5, 2, 0.5), (90.0, 12, 0.0)]
 )

@@ -309,7 +309,7 @@ def test_ros_takes_our_parameter_files(path, domain):
 # --- running ----------------------------------------------------------------------------------------
 
 SLEEP = "exec sleep 1000"
-FAST = ((0.0, signal.SIGINT), (0.2, signal.SIGTERM), (0.4, signal.SIGKILL))
+FAST = tuple((after / 10, number) for after, number in launch.ESCALATION)
 
 
 def shell(name, script, **options):
@@ -464,6 +464,24 @@ def test_output_comes_line_by_line_whatever_it_is(capfd):
     lines = capfd.readouterr().out.splitlines()
     assert lines[:2] == ["[a] one", "[a] �two"]
     assert "".join(line.removeprefix("[a] ") for line in lines[2:]) == "three" + "x" * 200_000
+
+
+def test_the_last_words_of_a_process_are_not_lost(monkeypatch):
+    monkeypatch.setattr(launch, "LONGEST_LINE", 16)
+    with Run(shell("a", "for i in 1 2 3 4 5 6 7 8 9; do echo line $i; done")) as run:
+        assert gone(run.launcher.pids()["a"])
+        run.until(lambda: run.ends)
+    assert run.lines == [("a", f"line {i}") for i in range(1, 10)]
+
+
+def test_nodes_hear_sigint_even_where_the_launcher_was_told_to_ignore_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts with &
+    try:
+        with Run(shell("a", SLEEP)) as run:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert run.ends[0].status == -signal.SIGINT
 
 
 def test_what_cannot_be_started_leaves_nothing_running():

@@ -1,6 +1,5 @@
 """Time in the simulation: paced by the clock, or by a guard's ticks; threads, but no ROS."""
 
-import dataclasses
 import threading
 import time
 
@@ -19,7 +18,7 @@ class Counter:
     step_ns = MS
 
     def __init__(self):
-        self.ns, self.diverged, self.at_rest, self.times = 0, "", True, []
+        self.ns, self.diverged, self.at_rest, self.dead = 0, "", True, {}
 
     def step(self, n):
         self.ns += n * MS
@@ -145,11 +144,21 @@ def test_counts_what_is_rejected(rig):
     paced = rig(real_time_factor=0.0)
     paced.stepper.put(lambda: "no good")
     paced.wait(lambda: paced.stepper.rejected == 1)
-    assert (paced.stepper.last_rejection, paced.stepper.accepted) == ("no good", 0)
+    report = paced.stepper.report()
+    assert (report["commands_rejected"], report["last_rejection"], report["commands_accepted"]) == (1, "no good", 0)
+    assert float(str(report["real_time_factor"])) > 1.0
+
+
+def test_what_ends_the_thread_is_kept(rig, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    paced = rig(real_time_factor=0.0)
+    paced.stepper.put(lambda: 1 / 0)
+    paced.stepper._thread.join(2.0)
+    assert paced.stepper.stopped()
+    assert isinstance(paced.stepper.failure, ZeroDivisionError)
 
 
 def test_periods_are_whole_steps():
     for config in (Config(state_rate=300.0), Config(lockstep=True, lockstep_period=0.0105)):
         with pytest.raises(ConfigError, match="whole steps of the physics, 1 ms each"):
             Stepper(Counter(), config, lambda: None, lambda _: None)
-    assert dataclasses.fields(Config)

@@ -87,8 +87,8 @@ class _Parser(argparse.ArgumentParser):
         if action.choices is not None and value not in action.choices:
             raise UsageError(f"'{value}': no such {action.dest}; {nearest(str(value), action.choices)}")
 
-    def flags(self) -> list[str]:
-        return [name for name in self._option_string_actions if name.startswith("--")]
+    def options(self) -> list[str]:
+        return list(self._option_string_actions)
 
 
 def _parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
@@ -148,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     top, commands = _parsers()
+    _known_options(argv, top, commands)
     args, rest = top.parse_known_args(argv)
     if args.version:
         from importlib.metadata import version
@@ -155,23 +156,28 @@ def _run(argv: list[str]) -> int:
         print("mbrl_control", version("mbrl_control"))
         return 0
     if args.command is None:
-        if rest:
-            raise UsageError(f"{rest[0]}: mbrl has no such option; {nearest(rest[0], top.flags())}")
         top.print_help()
         return 2
     if args.command == "launch":  # argparse does not see positional arguments that follow an option
-        args.arguments += [word for word in rest if not word.startswith("-")]
-        rest = [word for word in rest if word.startswith("-")]
-    if rest and not rest[0].startswith("-"):
+        args.arguments += rest
+    elif rest:
         raise UsageError(f"'{rest[0]}': mbrl {args.command} takes no further argument")
-    if rest:
-        flags = commands[args.command].flags()
-        raise UsageError(f"{rest[0]}: mbrl {args.command} has no such option; {nearest(rest[0].split('=')[0], flags)}")
     if args.json:
         _check_writable(Path(args.json))
     status = args.run(args)
     sys.stdout.flush()
     return status
+
+
+def _known_options(argv: Sequence[str], top: _Parser, commands: Mapping[str, _Parser]) -> None:
+    """Tell a misspelt option by itself, before its value is taken for something else."""
+    parser = top
+    for word in argv:
+        name = word.split("=")[0]
+        if parser is top and word in commands:
+            parser = commands[word]
+        elif name[:1] == "-" and not name[1:2].isdigit() and name not in (*parser.options(), "-", "--"):
+            raise UsageError(f"{name}: {parser.prog} has no such option; {nearest(name, parser.options())}")
 
 
 # --- mbrl demo --------------------------------------------------------------------------------------

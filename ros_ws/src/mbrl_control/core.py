@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import numpy as np
 
@@ -96,10 +96,10 @@ def check_shapes(instance: Any) -> None:
     sizes: dict[str, int] = {}
     hints = get_type_hints(type(instance), include_extras=True)
     for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        for spec in getattr(hints[field.name], "__metadata__", ()):
-            if value is not None:
-                _match_shape(f"{type(instance).__name__}.{field.name}", tuple(value.shape), spec, sizes)
+        value, hint = getattr(instance, field.name), hints[field.name]
+        specs = [spec for part in (hint, *get_args(hint)) for spec in getattr(part, "__metadata__", ())]
+        if specs and value is not None:
+            _match_shape(f"{type(instance).__name__}.{field.name}", tuple(value.shape), specs[0], sizes)
 
 
 def _match_shape(name: str, shape: tuple[int, ...], spec: str, sizes: dict[str, int]) -> None:
@@ -261,7 +261,7 @@ class Plan:
         A cubic through the knots' positions and velocities is exact for controls held between knots.
         """
         s = (t - self.t0) / self.dt
-        if s >= self.horizon:
+        if not s < self.horizon:  # a NaN too
             rest = np.zeros_like(self.q[-1])
             return Setpoint(self.q[-1], rest, rest, self.u[-1] * 0.0)
         s = max(s, 0.0)
@@ -441,7 +441,7 @@ class Task(Protocol):
 
 
 def costs(xp: Any, task: Task, weights: Array, features: Features, u: Array, goal: Array) -> Array:
-    """Cost terms [... T], summed over the horizon, of stacked features [... H+1 n] under u [... H nu].
+    """Cost terms [... T] of stacked features [... H+1 n] under u [... H nu]: mean over the horizon plus terminal part.
 
     The residual of step k sees the state that ``u[k]`` leads to; ``weights`` [T] stand in the order of
     ``task.terms``, so that they can be changed while running.

@@ -50,6 +50,8 @@ ANSWER_WITHIN = 0.5
 """A service waits at most this long for the tick that answers it [s]."""
 RESYNC = 0.005
 """A clock that has moved by more than this against the monotonic one [s] is followed even in motion."""
+LISTENERS = 2
+"""Who hears the acknowledgements of lock-step: the simulation and the planner."""
 STATE_TIMEOUT = {"A": 0.05, "B": 0.1}
 
 
@@ -193,8 +195,8 @@ class ControllerNode(LifecycleNode):
     # --- out, on the tick thread ---
 
     def _tick(self, now: float) -> None:
-        if self.config.lockstep:
-            self._await_plan(now)
+        if self.config.lockstep and not self._all_here(now):
+            return  # no tick, no acknowledgement: the simulation waits
         if self._deactivating and self.guard.state is not GuardState.INACTIVE:
             self.guard.inbox.append(Request(Event.DEACTIVATE, "asked to stop"))
         out = self.guard.tick(now, time.monotonic())
@@ -212,10 +214,12 @@ class ControllerNode(LifecycleNode):
             self.tick_pub.publish(Clock(clock=stamp))
         self._announce(out)
 
-    def _await_plan(self, now: float) -> None:
-        """Lock-step: the plan that is due at ``now`` was made from the state of one plan period ago."""
+    def _all_here(self, now: float) -> bool:
+        """Lock-step: simulation and planner listen, and the plan that begins at or after ``now`` has come."""
+        assert self.tick_pub is not None
         with self._plan_came:
-            self._plan_came.wait_for(lambda: self._plan_until >= now - 1e-9, timeout=ANSWER_WITHIN)
+            came = self._plan_came.wait_for(lambda: self._plan_until >= now - 1e-9, timeout=ANSWER_WITHIN)
+        return came and self.tick_pub.get_subscription_count() >= LISTENERS
 
     def _clock_base(self) -> int:
         """The ROS clock [ns] at control time zero."""

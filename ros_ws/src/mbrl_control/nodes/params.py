@@ -58,16 +58,25 @@ def refuse_unknown(node: Node) -> None:
             raise ConfigError(f"{node.get_name()}.{name}: no such parameter; {nearest(name, known)}")
 
 
-def on_change(node: Node, config: type, apply: Callable[[dict[str, Any]], None], prefix: str = "") -> None:
-    """Let live parameters be set while running: all of one request are validated first, then applied together."""
-    declared = {(f"{prefix}.{name}" if prefix else name): p for name, p in params(config).items()}
+def on_change(node: Node, configs: Mapping[str, type], apply: Callable[[dict[str, dict[str, Any]]], None]) -> None:
+    """Let live parameters be set while running: all of one request are validated first, then applied together.
 
-    def validate(changes: list[Parameter]) -> SetParametersResult:
-        ours = [change for change in changes if change.name in declared]
+    ``configs`` by prefix; ``apply`` gets the changes by prefix and may refuse them with an ``MbrlError``.
+    """
+    declared = {
+        f"{prefix}.{name}": (prefix, p) for prefix, config in configs.items() for name, p in params(config).items()
+    }
+
+    def change(changes: list[Parameter]) -> SetParametersResult:
+        found: dict[str, dict[str, Any]] = {}
         try:
-            apply({declared[c.name].name: declared[c.name].parse(c.value) for c in ours})
+            for one in changes:
+                if one.name in declared:
+                    prefix, p = declared[one.name]
+                    found.setdefault(prefix, {})[p.name] = p.parse(one.value)
+            apply(found)
         except MbrlError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
-    node.add_on_set_parameters_callback(validate)
+    node.add_on_set_parameters_callback(change)

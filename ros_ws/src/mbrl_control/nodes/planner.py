@@ -65,6 +65,7 @@ class NodeConfig:
     rate: float = param(20.0, "plans a second", unit="Hz", low=0.5, high=100.0)
     duty: float = param(0.5, "share of the period that planning may take", low=0.05, high=1.0)
     iterations: int = param(0, "planner iterations a plan; 0: as many as fit (3 in lock-step)", low=0, high=1000)
+    goal: tuple[float, ...] = param((), "goal until another one comes, in the task's units; empty: stay where it is")
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
     nice: int = param(5, "lowers the priority of this process, so that it never delays the guard", low=0, high=19)
     seed: int = param(0, "seed of the sampling", low=0, high=2**31 - 1)
@@ -81,29 +82,25 @@ class Reference:
     came: float
 
 
+def _prefix(entry: registry.Entry) -> str:
+    """Under which name the parameters of a part stand."""
+    return entry.name.split(".")[-1]
+
+
 class PlannerNode(Node):
     """See the module's docstring."""
 
     def __init__(self) -> None:
         super().__init__("planner")
         self.config = config = declare(self, NodeConfig)
-        entries = {
-            kind: registry.load(kind, name)
-            for kind, name in (
-                ("robots", config.robot),
-                ("tasks", config.task),
-                ("dynamics", config.model),
-                ("planners", config.planner),
-            )
-        }
-        configs = {kind: declare(self, e.config, prefix=e.name.split(".")[-1]) for kind, e in entries.items()}
+        parts = {"robots": config.robot, "tasks": config.task, "dynamics": config.model, "planners": config.planner}
+        self._entries = {kind: registry.load(kind, name) for kind, name in parts.items()}
+        self._configs = {kind: declare(self, e.config, prefix=_prefix(e)) for kind, e in self._entries.items()}
         refuse_unknown(self)
-        self.robot: Robot = entries["robots"].make(configs["robots"]).at_speed(config.speed)
-        self.task: Task = entries["tasks"].make(configs["tasks"], self.robot)
-        self.dynamics: Dynamics = entries["dynamics"].make(configs["dynamics"], self.robot)
-        self._entry = entries["planners"]
-        self._planner_config = configs["planners"]
-        self.planner: Planner = self._entry.make(self._planner_config, self.task, self.dynamics)
+        self.robot: Robot = self._make("robots").at_speed(config.speed)
+        self.dynamics: Dynamics = self._make("dynamics", self.robot)
+        self.task: Task = self._make("tasks", self.robot)
+        self.planner: Planner = self._make("planners", self.task, self.dynamics)
         sim_time = bool(self.get_parameter("use_sim_time").value)
         if config.lockstep and not sim_time:
             raise MbrlError("lockstep: true needs use_sim_time: true")
@@ -118,6 +115,9 @@ class PlannerNode(Node):
         self.reference: Reference | None = None
         self.active = False
         self.goal: np.ndarray | None = None
+        if config.goal:
+            self.goal = np.array(config.goal)
+            self.task.check_goal(self.goal)
         self.last: Plan | None = None
         self.info: Info | None = None
         self.carry: Any = None
@@ -128,7 +128,8 @@ class PlannerNode(Node):
         self._ticked = -1
         self._index = -1
         self._make_topics(clock)
-        on_change(self, self._entry.config, self._turn, prefix=self._entry.name.split(".")[-1])
+        live = {_prefix(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
+        on_change(self, live, self._turn)
         self.loop = Loop(self.pacer, self.period, self._plan)
         self.loop.start()
 
@@ -191,10 +192,15 @@ class PlannerNode(Node):
             return
         self.goal = goal
 
-    def _turn(self, changes: dict[str, Any]) -> None:
-        """Live parameters: the planner is made anew and keeps its memory."""
-        self._planner_config = replace(self._planner_config, **changes)
-        self.planner = self._entry.make(self._planner_config, self.task, self.dynamics)
+    def _make(self, kind: str, *parts: Any) -> Any:
+        return self._entries[kind].make(self._configs[kind], *parts)
+
+    def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
+        """Live parameters: task and planner are made anew, and the planner keeps its memory."""
+        for kind in ("tasks", "planners"):
+            self._configs[kind] = replace(self._configs[kind], **changes.get(_prefix(self._entries[kind]), {}))
+        self.task = self._make("tasks", self.robot)
+        self.planner = self._make("planners", self.task, self.dynamics)
 
     # --- planning, on its own thread ---
 
@@ -242,7 +248,11 @@ class PlannerNode(Node):
 
         def here() -> bool:
             state, reference = self.slot.state, self.reference
-            if self._ticked // 10 * 10 < due or state is None or state.t < now - 1e-9:
+            if state is None or state.t < now - 1e-9:
+                return False
+            if due == 0:
+                return True  # the guard makes its first tick when it has the first plan
+            if self._ticked // 10 * 10 < due:
                 return False
             commanded = self._ticked % 10 == 1
             return not commanded or (reference is not None and reference.t >= now - 1e-9)

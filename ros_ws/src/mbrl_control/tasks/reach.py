@@ -36,12 +36,14 @@ FOUND = 0.01
 class Config:
     """Parameters of ``reach``."""
 
-    tip: float = param(10.0, "Weight of the distance from the tip to the goal", unit="1/m", low=0.0, high=1e6)
+    tip: float = param(
+        10.0, "Weight of the distance from the tip to the goal", unit="1/m", low=0.0, high=1e6, live=True
+    )
     scale: float = param(0.02, "Distance below which that cost is quadratic", unit="m", low=1e-6, high=10.0)
-    speed: float = param(5.0, "Weight of joint speeds near the goal", low=0.0, high=1e6)
-    posture: float = param(0.02, "Weight of the distance from the home posture", low=0.0, high=1e6)
-    limits: float = param(100.0, "Weight of coming close to the end of a joint's range", low=0.0, high=1e6)
-    effort: float = param(0.02, "Weight of the controls", low=0.0, high=1e6)
+    speed: float = param(5.0, "Weight of joint speeds near the goal", low=0.0, high=1e6, live=True)
+    posture: float = param(0.02, "Weight of the distance from the home posture", low=0.0, high=1e6, live=True)
+    limits: float = param(100.0, "Weight of coming close to the end of a joint's range", low=0.0, high=1e6, live=True)
+    effort: float = param(0.02, "Weight of the controls", low=0.0, high=1e6, live=True)
     tolerance: float = param(0.02, "The goal is met within this distance", unit="m", low=1e-6, high=10.0)
     dwell: float = param(0.3, "The goal is met after this long within it", unit="s", low=0.0, high=60.0)
 
