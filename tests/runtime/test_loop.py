@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 
 from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
@@ -39,7 +40,7 @@ def test_ticks_fall_on_the_grid_whatever_the_work_takes() -> None:
         due = loop.once(due)
     assert ticks == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.05])
     assert loop.overruns == 0
-    assert loop.late.worst() == pytest.approx(0.0, abs=1e-9)
+    assert loop.late.worst == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_missed_tick_is_counted_and_not_made_up_for() -> None:
@@ -101,10 +102,17 @@ def test_a_tick_that_raises_is_kept_for_the_node_to_see() -> None:
     assert isinstance(loop.failure, ZeroDivisionError)
 
 
-def test_percentiles_of_a_full_ring() -> None:
-    timings = Timings(keep=100)
+def test_percentiles_are_those_of_the_sorted_durations() -> None:
+    timings = Timings()
     assert timings.percentile(50, 99) == [0.0, 0.0]
-    for k in range(250):
-        timings.add(float(k))
-    assert timings.count == 250
-    assert timings.percentile(0, 100) == [150.0, 249.0]
+    durations = np.random.default_rng(0).lognormal(-6.0, 1.5, 10_000)
+    for duration in durations:
+        timings.add(float(duration))
+    exact = np.sort(durations)[[99, 4999, 9899, 9989]]
+    found = np.array(timings.percentile(1, 50, 99, 99.9))
+    assert ((found >= exact * 0.999) & (found <= exact * 1.021)).all()
+    assert timings.worst == durations.max()
+    assert timings.percentile(100)[0] == pytest.approx(durations.max(), rel=0.021)
+    for odd in (0.0, -1.0, 1e6):
+        timings.add(odd)
+    assert timings.worst == timings.percentile(100)[0] == 1e6

@@ -7,16 +7,20 @@ A lifecycle node: activate leads to READY and no further; ``~/arm`` alone starts
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock as RosClock
+from rclpy.clock_type import ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -50,8 +54,8 @@ ANSWER_WITHIN = 0.5
 """A service waits at most this long for the tick that answers it [s]."""
 RESYNC = 0.005
 """A clock that has moved by more than this against the monotonic one [s] is followed even in motion."""
-LISTENERS = 2
-"""Who hears the acknowledgements of lock-step: the simulation and the planner."""
+SWITCH = 0.0005
+"""How long the receiving thread may keep the interpreter from the tick [s]."""
 STATE_TIMEOUT = {"A": 0.05, "B": 0.1}
 
 
@@ -88,8 +92,8 @@ class ControllerNode(LifecycleNode):
         self.base_ns = 0 if self.sim_time else self._clock_base()
         self._shown = ("", "")
         self._session = 0
-        self._plan_until = -1.0
-        self._plan_came = threading.Condition()
+        self._plan_until = self._state_at = -1.0
+        self._came = threading.Condition()
         self._deactivating = False
         self._reported = 0.0
         self._make_topics(clock)
@@ -98,6 +102,7 @@ class ControllerNode(LifecycleNode):
             + (f" ({self.real_time.why})" if self.real_time.why else "")
             + f"; {1.0 / self.guard.dt:.0f} Hz, states may be {self.guard.state_timeout * 1e3:.0f} ms old"
         )
+        sys.setswitchinterval(SWITCH)
         self.loop.start()
         if self.config.autostart:
             self.trigger_configure()
@@ -121,7 +126,8 @@ class ControllerNode(LifecycleNode):
         group = ReentrantCallbackGroup()
         for name, event in (("arm", Event.ARM), ("reset", Event.RESET), ("stop", Event.ESTOP)):
             self.create_service(Trigger, f"~/{name}", self._answerer(event), callback_group=group)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        gc.disable()  # the report collects, once a second and not in the middle of a tick
 
     # --- lifecycle: INACTIVE -> READY, never further ---
 
@@ -137,9 +143,12 @@ class ControllerNode(LifecycleNode):
 
     def _on_state(self, message: JointState) -> None:
         stamp = (convert.to_ns(message.header.stamp) - self.base_ns) / convert.SECOND
-        self.guard.inbox.append(
-            Reading(list(message.name), message.position, message.velocity, stamp, time.monotonic())
-        )
+        received = stamp if self.config.lockstep else time.monotonic()
+        self.guard.inbox.append(Reading(list(message.name), message.position, message.velocity, stamp, received))
+        if self.config.lockstep:
+            with self._came:
+                self._state_at = stamp
+                self._came.notify_all()
 
     def _on_plan(self, message: Float64MultiArray) -> None:
         try:
@@ -151,9 +160,9 @@ class ControllerNode(LifecycleNode):
             self._watch_process(packed.pid, packed.session)
         self._session = packed.session
         self.guard.inbox.append(PlanArrived(packed.plan, packed.session))
-        with self._plan_came:
+        with self._came:
             self._plan_until = packed.plan.t0
-            self._plan_came.notify_all()
+            self._came.notify_all()
 
     def _watch_process(self, pid: int, session: int) -> None:
         """Put ``PlannerDied`` into the inbox the moment the process is gone."""
@@ -167,9 +176,9 @@ class ControllerNode(LifecycleNode):
                 select.select([fd], [], [])
                 os.close(fd)
             self.guard.inbox.append(PlannerDied(session))
-            with self._plan_came:
+            with self._came:
                 self._plan_until = np.inf  # nobody waits for the dead
-                self._plan_came.notify_all()
+                self._came.notify_all()
 
         threading.Thread(target=watch, name="planner-watch", daemon=True).start()
 
@@ -195,31 +204,45 @@ class ControllerNode(LifecycleNode):
     # --- out, on the tick thread ---
 
     def _tick(self, now: float) -> None:
-        if self.config.lockstep and not self._all_here(now):
-            return  # no tick, no acknowledgement: the simulation waits
+        if self.config.lockstep:
+            self._tick_in_lockstep(now)
+        else:
+            self._make_tick(now, time.monotonic())
+
+    def _make_tick(self, now: float, mono: float) -> Outcome:
         if self._deactivating and self.guard.state is not GuardState.INACTIVE:
             self.guard.inbox.append(Request(Event.DEACTIVATE, "asked to stop"))
-        out = self.guard.tick(now, time.monotonic())
-        if out.command is not None:
-            self.command_pub.publish(convert.trajectory(out.command, self.base_ns, self.robot.joints))
-            assert out.reference is not None
-            stamp = self.base_ns + round(out.reference.index * self.guard.dt * convert.SECOND)
-            motion = out.reference.motion
-            self.reference_pub.publish(convert.joint_state(self.robot.joints, stamp, motion.q, motion.v))
+        out = self.guard.tick(now, mono)
+        command = out.command
+        if command is not None:
+            self.command_pub.publish(convert.trajectory(command, self.base_ns, self.robot.joints))
+            stamp = self.base_ns + round(command.t[0] * convert.SECOND)
+            self.reference_pub.publish(convert.joint_state(self.robot.joints, stamp, command.q[0], command.v[0]))
         elif not self.sim_time:
             self.base_ns = self._clock_base()
-        if self.tick_pub is not None:
-            commanded = out.command is not None
-            stamp = convert.to_time(round(now * convert.SECOND) + commanded)
-            self.tick_pub.publish(Clock(clock=stamp))
         self._announce(out)
+        return out
 
-    def _all_here(self, now: float) -> bool:
-        """Lock-step: simulation and planner listen, and the plan that begins at or after ``now`` has come."""
+    def _tick_in_lockstep(self, now: float) -> None:
+        """Tick on the state of ``now``; where a plan is due, let the planner make it; then let the simulation go on.
+
+        Called again and again while the clock stands: whoever missed something hears it once more.
+        """
         assert self.tick_pub is not None
-        with self._plan_came:
-            came = self._plan_came.wait_for(lambda: self._plan_until >= now - 1e-9, timeout=ANSWER_WITHIN)
-        return came and self.tick_pub.get_subscription_count() >= LISTENERS
+        if not self._wait(lambda: self._state_at >= now - 1e-9):
+            return
+        out = self._make_tick(now, now)
+        stamp = round(now * convert.SECOND)
+        if out.command is None:  # the planner waits for a reference: there is none
+            self.reference_pub.publish(convert.joint_state((), stamp, np.zeros(0), np.zeros(0)))
+        period = self.guard.config.plan_period
+        due = abs(now / period - round(now / period)) < 1e-6
+        if not due or self._wait(lambda: self._plan_until >= now + period - 1e-9):
+            self.tick_pub.publish(Clock(clock=convert.to_time(stamp + (out.command is not None))))
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        with self._came:
+            return self._came.wait_for(condition, timeout=ANSWER_WITHIN / 2)
 
     def _clock_base(self) -> int:
         """The ROS clock [ns] at control time zero."""
@@ -251,7 +274,7 @@ class ControllerNode(LifecycleNode):
             "overruns": self.loop.overruns,
             "late_ms_p50": p50 * 1e3,
             "late_ms_p99": p99 * 1e3,
-            "late_ms_max": self.loop.late.worst() * 1e3,
+            "late_ms_max": self.loop.late.worst * 1e3,
             "tick_ms_p50": took50 * 1e3,
             "tick_ms_p99": took99 * 1e3,
             "holds": guard.holds,
@@ -265,6 +288,7 @@ class ControllerNode(LifecycleNode):
         message = DiagnosticArray(status=[convert.diagnostic("controller", level, guard.describe(), values)])
         message.header.stamp = self.get_clock().now().to_msg()
         self.diagnostics_pub.publish(message)
+        gc.collect(1)
 
     # --- the end ---
 

@@ -118,7 +118,7 @@ class Driver(Observer):
     def _keep_armed(self) -> None:
         active = self.guard_state.startswith("ACTIVE")
         if active and self.progress.armed_at is None:
-            self.progress.armed_at = self.now()
+            self.progress.armed_at, self.progress.message = self.now(), ""
         if self._answer is not None and self._answer.done():
             result = self._answer.result()
             self.progress.message = "" if result is None or result.success else result.message
@@ -215,7 +215,7 @@ def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: lis
                 live.update(table(driver))
             elif time.monotonic() - printed > LINES_EVERY:
                 printed = time.monotonic()
-                console.print(line(driver), highlight=False, markup=False)
+                console.print(line(driver), highlight=False, markup=False, soft_wrap=True)
     executor.remove_node(driver)
     return ""
 
@@ -224,12 +224,17 @@ def row(driver: Driver) -> dict[str, str]:
     """What the live table shows."""
     progress, figure = driver.progress, driver.figure
     error = f"{progress.distance[-1][1] * 1e3:6.1f} mm" if progress.distance else "-"
+
+    def number(node: str, key: str, form: str) -> str:
+        value = figure(node, key)
+        return "-" if np.isnan(value) else format(value, form)
+
     return {
         "time": f"{driver.elapsed():5.1f} s",
         "goal": f"{min(len(progress.starts), len(progress.goals))}/{len(progress.goals)} ({progress.count} reached)",
         "error": error,
-        "plan p50/p99": f"{figure('planner', 'plan_ms_p50'):.0f}/{figure('planner', 'plan_ms_p99'):.0f} ms",
-        "tick late p99": f"{figure('controller', 'late_ms_p99'):.2f} ms",
+        "plan p50/p99": f"{number('planner', 'plan_ms_p50', '.0f')}/{number('planner', 'plan_ms_p99', '.0f')} ms",
+        "tick late p99": f"{number('controller', 'late_ms_p99', '.2f')} ms",
         "guard": driver.guard_state + (f" ({progress.message})" if progress.message else ""),
     }
 
@@ -249,17 +254,25 @@ def line(driver: Driver) -> str:
 
 def summary(driver: Driver, options: Any) -> dict[str, Any]:
     """The figures of the demonstration, as ``--json`` writes them."""
+
+    def known(value: float) -> float | None:
+        return value if np.isfinite(value) else None
+
+    def count(node: str, key: str) -> int | None:
+        value = driver.figure(node, key)
+        return int(value) if np.isfinite(value) else None
+
     return {
         "goals_total": len(driver.progress.goals),
         "goals_reached": driver.progress.count,
-        "tracking_rms_rad": driver.tracking_rms(),
-        "plan_ms_p50": driver.figure("planner", "plan_ms_p50"),
-        "plan_ms_p99": driver.figure("planner", "plan_ms_p99"),
-        "tick_late_ms_p99": driver.figure("controller", "late_ms_p99"),
-        "tick_overruns": driver.figure("controller", "overruns"),
+        "tracking_rms_rad": known(driver.tracking_rms()),
+        "plan_ms_p50": known(driver.figure("planner", "plan_ms_p50")),
+        "plan_ms_p99": known(driver.figure("planner", "plan_ms_p99")),
+        "tick_late_ms_p99": known(driver.figure("controller", "late_ms_p99")),
+        "tick_overruns": count("controller", "overruns"),
         "limit_violations": sum(driver.violations().values()),
         "nonfinite_commands": driver.judge.nonfinite,
-        "holds": driver.figure("controller", "holds"),
+        "holds": count("controller", "holds"),
         "robot": options.robot,
         "planner": options.planner,
         "model": options.model,
@@ -274,12 +287,17 @@ def verdict(
     for what, count in driver.violations().items():
         console.print(f"[red]violated[/] {what}: {count} times", highlight=False)
     console.print(
-        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {figures['tracking_rms_rad']:.4f} rad · "
+        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {figures['tracking_rms_rad'] or 0.0:.4f} rad · "
         f"{figures['limit_violations']} limit violations · report {path}",
         highlight=False,
+        soft_wrap=True,
     )
     if failed:
-        console.print(f"[red]failed[/] {failed} (what the nodes said: {path.parent / 'nodes.log'})", highlight=False)
+        console.print(
+            f"[red]failed[/] {failed} (what the nodes said: {path.parent / 'nodes.log'})",
+            highlight=False,
+            soft_wrap=True,
+        )
         return 1
     if interrupted:
         console.print("interrupted: the arm was stopped first")

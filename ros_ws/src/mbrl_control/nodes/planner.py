@@ -8,6 +8,7 @@ that the time planning takes costs nothing. Planning stops early enough to leave
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock as RosClock
+from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -79,7 +82,6 @@ class Reference:
     t: float
     q: np.ndarray
     v: np.ndarray
-    came: float
 
 
 def _prefix(entry: registry.Entry) -> str:
@@ -123,9 +125,9 @@ class PlannerNode(Node):
         self.carry: Any = None
         self.skipped: dict[str, int] = {}
         self.plan_time = Timings()
-        self.iterations = Timings()
+        self.iterations = 0
         self._came = threading.Condition()
-        self._ticked = -1
+        self._reference_at = -1.0
         self._index = -1
         self._make_topics(clock)
         live = {_prefix(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
@@ -144,9 +146,7 @@ class PlannerNode(Node):
         hear(PoseStamped, "~/goal_pose", self._on_goal, 1)
         if self.sim_time:
             hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
-        if self.config.lockstep:
-            hear(Clock, "controller/tick", self._on_tick, 10)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=RosClock(clock_type=ClockType.STEADY_TIME))
 
     def _base_ns(self) -> int:
         """The ROS clock [ns] at control time zero."""
@@ -169,16 +169,12 @@ class PlannerNode(Node):
         t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
         with self._came:
             q, v = np.array(message.position), np.array(message.velocity)
-            self.reference = Reference(t, q, v, time.monotonic())
+            self.reference = Reference(t, q, v) if len(q) else None
+            self._reference_at = t
             self._came.notify_all()
 
     def _on_guard(self, message: String) -> None:
         self.active = message.data.startswith("ACTIVE")
-
-    def _on_tick(self, message: Clock) -> None:
-        with self._came:
-            self._ticked = convert.to_ns(message.clock)
-            self._came.notify_all()
 
     def _on_goal(self, message: PoseStamped) -> None:
         p = message.pose.position
@@ -205,9 +201,13 @@ class PlannerNode(Node):
     # --- planning, on its own thread ---
 
     def _plan(self, now: float) -> None:
-        index = round(now / self.period)
-        if index == self._index or (self.config.lockstep and not self._all_here(now)):
-            return  # the clock stands still, or the simulation went on without us
+        index = math.floor(now / self.period + 1e-6)
+        if index == self._index:  # the clock stands still
+            if self.config.lockstep and self.last is not None:
+                self._send(self.last)  # the guard may have come after the plan it waits for
+            return
+        if self.config.lockstep and not self._all_here(index * self.period):
+            return
         self._index = index
         started = time.perf_counter()
         obs, reason = self._observe(now)
@@ -227,12 +227,15 @@ class PlannerNode(Node):
                 break
         self.carry, self.info = carry, info
         self.plan_time.add(time.perf_counter() - started)
-        self.iterations.add(done)
+        self.iterations = done
         if info.status & Status.NONFINITE:
             self.skipped["not finite"] = self.skipped.get("not finite", 0) + 1
             self.carry = None
             return
         self.last = plan
+        self._send(plan)
+
+    def _send(self, plan: Plan) -> None:
         base = self._base_ns()
         self.packed_pub.publish(convert.pack_plan(plan, base, self.robot.joints, self.session))
         self.plan_pub.publish(convert.plan_trajectory(plan, base, self.robot.joints))
@@ -242,20 +245,12 @@ class PlannerNode(Node):
             return self.config.iterations
         return 3 if self.config.lockstep else 1000
 
-    def _all_here(self, now: float) -> bool:
-        """Lock-step: wait for what the guard and the simulation publish at this very time."""
-        due = round(now * convert.SECOND)
+    def _all_here(self, due: float) -> bool:
+        """Lock-step: wait for what the simulation and the guard publish at this very time."""
 
         def here() -> bool:
-            state, reference = self.slot.state, self.reference
-            if state is None or state.t < now - 1e-9:
-                return False
-            if due == 0:
-                return True  # the guard makes its first tick when it has the first plan
-            if self._ticked // 10 * 10 < due:
-                return False
-            commanded = self._ticked % 10 == 1
-            return not commanded or (reference is not None and reference.t >= now - 1e-9)
+            state = self.slot.state
+            return state is not None and min(state.t, self._reference_at) >= due - 1e-9
 
         with self._came:
             return self._came.wait_for(here, timeout=LOCKSTEP_WAIT)
@@ -299,7 +294,7 @@ class PlannerNode(Node):
             "plans": self.plan_time.count,
             "plan_ms_p50": p50 * 1e3,
             "plan_ms_p99": p99 * 1e3,
-            "iterations_p50": self.iterations.percentile(50)[0],
+            "iterations": self.iterations,
             "late_ms_p99": self.loop.late.percentile(99)[0] * 1e3,
             "overruns": self.loop.overruns,
             **{f"not planned: {reason}": count for reason, count in self.skipped.copy().items()},

@@ -18,28 +18,31 @@ from typing import Protocol
 import numpy as np
 
 MCL_CURRENT_AND_FUTURE = 3
-KEEP = 60_000
-"""Timings that are kept for percentiles: ten minutes at 100 Hz."""
+FINEST, COARSEST, STEP = 1e-6, 100.0, 1.02
+"""Range [s] and ratio of the bins of a histogram of durations: percentiles are good to 2 %."""
 
 
 class Timings:
-    """Durations [s] with their percentiles; adding one is cheap and never grows an array."""
+    """A histogram of durations [s]: adding one and asking for percentiles cost the same after a second and a week."""
 
-    def __init__(self, keep: int = KEEP) -> None:
-        self._ring = np.zeros(keep)
+    def __init__(self) -> None:
+        self._edges = FINEST * STEP ** np.arange(math.ceil(math.log(COARSEST / FINEST, STEP)))
+        self._counts = np.zeros(len(self._edges) + 1, dtype=np.int64)
         self.count = 0
+        self.worst = 0.0
 
     def add(self, duration: float) -> None:
-        self._ring[self.count % len(self._ring)] = duration
+        bin = math.ceil(math.log(max(duration, FINEST) / FINEST, STEP) - 1e-9)
+        self._counts[min(bin, len(self._counts) - 1)] += 1
         self.count += 1
+        self.worst = max(self.worst, duration)
 
     def percentile(self, *percents: float) -> list[float]:
-        """The percentiles of what is kept; zeros while there is nothing."""
-        kept = self._ring[: min(self.count, len(self._ring))]
-        return [float(p) for p in np.percentile(kept, percents)] if len(kept) else [0.0] * len(percents)
-
-    def worst(self) -> float:
-        return float(self._ring[: min(self.count, len(self._ring))].max(initial=0.0))
+        """The percentiles so far, at most 2 % too high; zeros while there is nothing."""
+        reached = np.cumsum(self._counts)
+        bins = np.searchsorted(reached, [max(1, math.ceil(self.count * p / 100.0)) for p in percents])
+        edges = np.append(self._edges, np.inf)
+        return [min(float(edges[min(bin, len(edges) - 1)]), self.worst) for bin in bins]
 
 
 class Pacer(Protocol):

@@ -190,6 +190,9 @@ class Guard:
         return ", ".join(f"{reason} {count}" for reason, count in self.slot.drops.most_common(3))
 
     def _take_plan(self, arrived: PlanArrived, now: float) -> None:
+        newest = self._next_plan
+        if newest is not None and (arrived.session, arrived.plan.seq) == (self._session, newest.seq):
+            return  # sent again, for whoever missed it
         fault = self._plan_fault(arrived, now)
         if fault is not None:
             self.counts[f"plan refused: {fault}"] += 1
