@@ -217,7 +217,8 @@ class ControllerNode(LifecycleNode):
         if command is not None:
             self.command_pub.publish(convert.trajectory(command, self.base_ns, self.robot.joints))
             stamp = self.base_ns + round(command.t[0] * convert.SECOND)
-            self.reference_pub.publish(convert.joint_state(self.robot.joints, stamp, command.q[0], command.v[0]))
+            q, v, state = command.q[0], command.v[0], out.state.shown
+            self.reference_pub.publish(convert.reference(self.robot.joints, stamp, q, v, state))
         elif not self.sim_time:
             self.base_ns = self._clock_base()
         self._announce(out)
@@ -234,7 +235,7 @@ class ControllerNode(LifecycleNode):
         out = self._make_tick(now, now)
         stamp = round(now * convert.SECOND)
         if out.command is None:  # the planner waits for a reference: there is none
-            self.reference_pub.publish(convert.joint_state((), stamp, np.zeros(0), np.zeros(0)))
+            self.reference_pub.publish(convert.reference((), stamp, np.zeros(0), np.zeros(0), out.state.shown))
         period = self.guard.config.plan_period
         due = abs(now / period - round(now / period)) < 1e-6
         if not due or self._wait(lambda: self._plan_until >= now + period - 1e-9):

@@ -167,9 +167,10 @@ def plan_trajectory(plan: Plan, base_ns: int, joints: Sequence[str]) -> JointTra
     return message
 
 
-def joint_state(names: Sequence[str], stamp_ns: int, q: np.ndarray, v: np.ndarray) -> JointState:
+def reference(names: Sequence[str], stamp_ns: int, q: np.ndarray, v: np.ndarray, state: str) -> JointState:
+    """Where the guard's reference is; the frame says the guard's state, so that both arrive together."""
     message = JointState(name=list(names), position=_doubles(q), velocity=_doubles(v))
-    message.header.stamp = to_time(stamp_ns)
+    message.header.stamp, message.header.frame_id = to_time(stamp_ns), state
     return message
 
 

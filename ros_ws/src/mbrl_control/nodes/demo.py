@@ -32,6 +32,7 @@ from mbrl_control import registry, report
 from mbrl_control.config import ConfigError
 from mbrl_control.core import MbrlError, Robot, Task
 from mbrl_control.nodes.observer import Observer
+from mbrl_control.nodes.process import avoid_shared_memory
 from mbrl_control.paths import share
 from mbrl_control.runtime.judge import Dwell
 from mbrl_control.runtime.launch import Exit, Launcher, expand
@@ -344,6 +345,7 @@ def interrupts() -> Iterator[list[int]]:
 @contextlib.contextmanager
 def ros() -> Iterator[None]:
     """ROS in this process, its signal handlers left alone."""
+    avoid_shared_memory()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         yield

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -37,8 +38,8 @@ class Record:
 class Observer(Node):
     """Listens to joint states, commands, the guard's state and the diagnostics."""
 
-    def __init__(self, robot: Robot, limits: Limits, name: str = "observer") -> None:
-        super().__init__(name)
+    def __init__(self, robot: Robot, limits: Limits, name: str = "observer", context: Context | None = None) -> None:
+        super().__init__(name, context=context)
         self.robot = robot
         self.record = Record()
         self.judge = Judge(limits)

@@ -24,7 +24,7 @@ from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_control import registry
@@ -45,7 +45,7 @@ from mbrl_control.core import (
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.params import declare, on_change, refuse_unknown
 from mbrl_control.nodes.process import run
-from mbrl_control.nodes.qos import LATCHED, NEWEST
+from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
 
@@ -82,6 +82,8 @@ class Reference:
     t: float
     q: np.ndarray
     v: np.ndarray
+    active: bool
+    """Whether the guard follows plans at that time."""
 
 
 def _prefix(entry: registry.Entry) -> str:
@@ -115,7 +117,6 @@ class PlannerNode(Node):
         self.session = convert.new_session()
         self.rng = np.random.default_rng(config.seed)
         self.reference: Reference | None = None
-        self.active = False
         self.goal: np.ndarray | None = None
         if config.goal:
             self.goal = np.array(config.goal)
@@ -142,7 +143,6 @@ class PlannerNode(Node):
         hear = self.create_subscription
         hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
         hear(JointState, "controller/reference", self._on_reference, NEWEST)
-        hear(String, "controller/state", self._on_guard, LATCHED)
         hear(PoseStamped, "~/goal_pose", self._on_goal, 1)
         if self.sim_time:
             hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
@@ -169,12 +169,9 @@ class PlannerNode(Node):
         t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
         with self._came:
             q, v = np.array(message.position), np.array(message.velocity)
-            self.reference = Reference(t, q, v) if len(q) else None
+            self.reference = Reference(t, q, v, message.header.frame_id == "ACTIVE") if len(q) else None
             self._reference_at = t
             self._came.notify_all()
-
-    def _on_guard(self, message: String) -> None:
-        self.active = message.data.startswith("ACTIVE")
 
     def _on_goal(self, message: PoseStamped) -> None:
         p = message.pose.position
@@ -267,7 +264,7 @@ class PlannerNode(Node):
         reference, last = self.reference, self.last
         if reference is not None and abs(now - reference.t) < REFERENCE_AGE:
             q, v = reference.q, reference.v
-            if not self.active:
+            if not reference.active:
                 v = np.zeros_like(v)
             elif last is not None and last.t0 <= t0 < last.end:
                 then, there = last.at(reference.t), last.at(t0)

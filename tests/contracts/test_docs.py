@@ -1,0 +1,229 @@
+"""The documentation is true: generated parts are fresh, links lead somewhere, commands exist, recipes run."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mbrl_control
+import mbrl_sim
+from mbrl_control import cli, registry
+from mbrl_control.config import params
+from mbrl_control.core import Goal, Observation, State
+from mbrl_control.runtime import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
+CITED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_generated_parts_are_up_to_date():
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@EACH
+def test_every_link_inside_leads_somewhere(page):
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+@EACH
+def test_every_test_that_is_named_exists(page):
+    for name, function in CITED.findall(page.read_text(encoding="utf-8")):
+        path = ROOT / name
+        assert path.is_file(), f"{page.name}: {name}"
+        found = {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
+        assert not function or function in found, f"{page.name}: {name}::{function}"
+
+
+def shown_commands() -> list[str]:
+    """Every ``mbrl ...`` of the README, in a block or in a sentence."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line for language, _, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", prose(ROOT / "README.md"))
+    found = [line.split("#")[0].strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in lines]
+    return sorted({line for line in found if line.startswith("mbrl ")})
+
+
+def test_the_readme_shows_commands():
+    assert {"mbrl demo", "mbrl list", "mbrl launch sim"} <= set(shown_commands())
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_every_command_in_the_readme_is_understood(command):
+    words = shlex.split(command)[1:]
+    top, commands = cli._parsers()
+    cli._known_options(words, top, commands)
+    args = top.parse_args(words)
+    assert args.command in commands or "--help" in words
+    if args.command == "launch":
+        path, _ = cli._launch_file(args.file)
+        launch.expand(path, launch.assignments(args.arguments))
+    if args.command == "list" and args.name:
+        registry.load(args.kind, args.name)
+    if args.command == "demo":
+        cli.from_flags(cli.DemoConfig, args)
+
+
+@functools.cache
+def declared() -> dict[str, set[str]]:
+    """Parameters of every Config in the tree, by class; one that another one extends is told there."""
+    classes: set[type] = set()
+    for package in (mbrl_control, mbrl_sim):
+        for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+            module = importlib.import_module(found.name)
+            classes |= {
+                value
+                for value in vars(module).values()
+                if dataclasses.is_dataclass(value) and isinstance(value, type) and value.__module__ == found.name
+            }
+    configs = {c for c in classes if any("live" in field.metadata for field in dataclasses.fields(c))}
+    extended = {base for c in configs for base in c.__mro__[1:]}
+    return {f"{c.__module__}.{c.__qualname__}": set(params(c)) for c in configs - extended}
+
+
+def documented() -> dict[str, set[str]]:
+    """Parameters in the tables of docs/parameters.md, by class."""
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    found = {}
+    for part in text.split("\nDeclared by `")[1:]:
+        rows = re.findall(r"^\| `(?:--)?([\w-]+)` \|", part, re.MULTILINE)
+        assert len(rows) == len(set(rows))
+        found[part.split("`")[0]] = {row.replace("-", "_") for row in rows}
+    return found
+
+
+def test_every_parameter_is_documented_and_nothing_else():
+    assert len(declared()) > 10
+    assert documented() == declared()
+
+
+# --- The recipes of docs/extending.md -----------------------------------------------------------------
+
+
+def recipes() -> dict[str, str]:
+    """The files that docs/extending.md shows, by name."""
+    blocks = FENCE.findall((ROOT / "docs" / "extending.md").read_text(encoding="utf-8"))
+    return {name: text for _, name, text in blocks if name}
+
+
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A folder with every file that docs/extending.md shows, importable."""
+    for name, text in recipes().items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text, encoding="utf-8")
+    packages = {name.split("/")[0] for name in recipes()}
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for module in [name for name in sys.modules if name.split(".")[0] in packages]:
+        del sys.modules[module]
+
+
+def test_there_is_a_recipe_for_each_kind():
+    assert {Path(name).stem for name in recipes()} == {"best_of", "hover", "planar"}
+
+
+def planning(robot: str = "panda", task: str = "reach", planner: str = "mppi", rounds: int = 10) -> list[float]:
+    """Costs of a few rounds of planning from home towards one goal."""
+    made = registry.make("robots", robot)
+    wanted = registry.make("tasks", task, made)
+    dynamics = registry.make("dynamics", "kinematic", made)
+    overrides = {"samples": 32, "horizon": 10}
+    plans = registry.make("planners", planner, wanted, dynamics, overrides=overrides)
+    rng = np.random.default_rng(0)
+    point = wanted.sample_goal(rng)
+    wanted.check_goal(point)
+    goal = Goal.still(point, plans.horizon, wanted.tolerance, wanted.dwell)
+    obs = Observation(0.0, State(0.0, made.home, np.zeros(made.nj)))
+    carry, costs = plans.init(obs), []
+    for _ in range(rounds):
+        carry, plan, info = plans.improve(obs, goal, plans.knobs(), carry, plans.noise(rng))
+        assert not info.status
+        assert plan.q.shape == (plans.horizon + 1, made.nj)
+        costs.append(info.cost)
+    return costs
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{"planner": "my_lab.best_of"}, {"task": "my_lab.hover"}, {"robot": "my_lab.planar"}],
+    ids=lambda parts: next(iter(parts)),
+)
+def test_a_recipe_plans_as_it_is_written(lab, parts):
+    costs = planning(**parts)
+    assert costs[-1] < costs[0]
+
+
+def test_the_planner_of_the_recipe_reports_what_is_not_finite(lab):
+    robot = registry.make("robots", "panda")
+    task = registry.make("tasks", "reach", robot)
+    planner = registry.make(
+        "planners", "my_lab.best_of", task, registry.make("dynamics", "kinematic", robot), overrides={"horizon": 5}
+    )
+    obs = Observation(0.0, State(0.0, robot.home * np.nan, np.zeros(7)))
+    goal = Goal.still(task.sample_goal(np.random.default_rng(0)), 5, 0.1, 0.1)
+    noise = planner.noise(np.random.default_rng(0))
+    _, plan, info = planner.improve(obs, goal, planner.knobs(), planner.init(obs), noise)
+    assert info.status
+    assert np.isfinite(plan.q).all()
+
+
+def test_the_task_of_the_recipe_has_a_residual_for_each_term(lab):
+    task = registry.make("tasks", "my_lab.hover", registry.make("robots", "panda"))
+    features = {"q": np.tile(task.robot.home, (3, 1)), "v": np.zeros((3, 7))}
+    residuals = task.residuals(np, features, np.zeros((3, 7)), np.zeros((3, 3)))
+    assert set(residuals) == set(task.terms)
+    assert {r.shape[0] for r in residuals.values()} == {3}
+
+
+def test_the_robot_of_the_recipe_is_the_one_in_its_world(lab):
+    import mujoco
+
+    from mbrl_sim.world import World
+
+    robot = registry.make("robots", "my_lab.planar")
+    world = World(robot)
+    world.step(200)
+    np.testing.assert_allclose(world.observe().q, robot.home, atol=1e-6)
+    model = mujoco.MjModel.from_xml_path(str(robot.world))
+    data, rng = mujoco.MjData(model), np.random.default_rng(0)
+    for _ in range(10):
+        data.qpos[:], data.qvel[:], data.qacc[:] = q, v, a = rng.uniform(-2.0, 2.0, (3, 2))
+        mujoco.mj_inverse(model, data)
+        np.testing.assert_allclose(robot.tip(np, q), data.site("tip").xpos, atol=1e-9)
+        np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), data.qfrc_inverse, atol=1e-9)

@@ -1,0 +1,143 @@
+"""The real stack for a test: processes of sim.launch.yaml in a ROS domain of their own, and a person who watches."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import rclpy
+from geometry_msgs.msg import PoseStamped
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
+
+from mbrl_control import registry
+from mbrl_control.nodes.observer import Observer
+from mbrl_control.nodes.qos import LATCHED
+from mbrl_control.paths import share
+from mbrl_control.runtime.launch import Launcher, expand
+
+PATIENCE = 20.0
+
+
+class Person(Observer):
+    """Watches, judges, arms, gives goals, presses the e-stop."""
+
+    def __init__(self, context: Context) -> None:
+        robot = registry.make("robots", "panda")
+        super().__init__(robot, robot.limits, "person", context=context)
+        self.estop_pub = self.create_publisher(Bool, "controller/estop", LATCHED)
+        self.goal_pub = self.create_publisher(PoseStamped, "planner/goal_pose", 1)
+        self.asks = {name: self.create_client(Trigger, f"controller/{name}") for name in ("arm", "reset", "stop")}
+
+        self.create_timer(0.1, self._say_goal)
+        self._goal: PoseStamped | None = None
+
+    def goal(self, x: float, y: float, z: float) -> None:
+        """Say it again and again: whoever comes late must hear it too."""
+        self._goal = PoseStamped()
+        p = self._goal.pose.position
+        p.x, p.y, p.z = x, y, z
+
+    def _say_goal(self) -> None:
+        if self._goal is not None:
+            self.goal_pub.publish(self._goal)
+
+    def said_since(self, t: float, text: str) -> float | None:
+        """When the guard said a text for the first time after ``t``."""
+        return next((when for when, words in self.record.guard if when >= t and text in words), None)
+
+    @property
+    def state(self) -> str:
+        return self.guard_state.split(":")[0]
+
+
+class Stack:
+    """Start it with ``with``; everything it started is gone afterwards."""
+
+    def __init__(self, domain: int, only: tuple[str, ...] = (), extra: dict[str, str] | None = None, **arguments: str) -> None:
+        specs = expand(share() / "launch" / "sim.launch.yaml", {"robot": "panda", **arguments},
+            environ={**os.environ, "ROS_DOMAIN_ID": str(domain)})
+        self.specs = {spec.name: replace(spec, essential=False) for spec in specs}
+        for name, flags in (extra or {}).items():
+            self.specs[name] = replace(self.specs[name], argv=(*self.specs[name].argv, *flags.split()))
+        self.domain, self.only = domain, only or tuple(self.specs)
+        self.lines: list[str] = []
+        self.launchers: dict[str, Launcher] = {}
+
+    def __enter__(self) -> Stack:
+        self.context = Context()
+        rclpy.init(context=self.context, domain_id=self.domain, signal_handler_options=SignalHandlerOptions.NO)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.person = Person(self.context)
+        self.executor.add_node(self.person)
+        for name in self.only:
+            self.start(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for launcher in self.launchers.values():
+            launcher.begin_stop()
+        for launcher in self.launchers.values():
+            launcher.stop()
+        self.executor.shutdown(timeout_sec=0.5)
+        self.person.destroy_node()
+        rclpy.shutdown(context=self.context)
+
+    def start(self, name: str) -> None:
+        launcher = Launcher([self.specs[name]], on_line=lambda who, text: self.lines.append(f"{who}: {text}"))
+        launcher.start()
+        self.launchers[name] = launcher
+
+    def pid(self, name: str) -> int:
+        return self.launchers[name].pids()[name]
+
+    def spin(self) -> None:
+        for launcher in self.launchers.values():
+            launcher.poll(0.0)
+        self.executor.spin_once(timeout_sec=0.01)
+
+    def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
+        """Spin until it is so; fails with what the nodes said."""
+        give_up = time.monotonic() + patience
+        while not condition():
+            assert time.monotonic() < give_up, f"{what}: not within {patience} s; {self.person.guard_state}\n" + "\n".join(self.lines[-20:])
+            self.spin()
+
+    def during(self, seconds: float, holds: Callable[[], bool], what: str) -> None:
+        """Spin for a while in which something must stay so."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.spin()
+            assert holds(), f"{what}; {self.person.guard_state}"
+
+    def ask(self, service: str) -> Trigger.Response:
+        client = self.person.asks[service]
+        self.until(client.service_is_ready, f"{service} offered")
+        answer = client.call_async(Trigger.Request())
+        self.until(answer.done, f"{service} answered")
+        result = answer.result()
+        assert result is not None
+        return result
+
+    def armed(self) -> Stack:
+        """Armed, as soon as nothing speaks against it."""
+        give_up = time.monotonic() + PATIENCE
+        self.until(lambda: self.person.state in ("READY", "HOLD") and self.person.record.q, "guard ready")
+        while not (answer := self.ask("arm")).success:
+            assert time.monotonic() < give_up, answer.message
+            self.spin()
+        self.until(lambda: self.person.state == "ACTIVE", "active")
+        return self
+
+    def clean(self) -> None:
+        """Nothing was violated on the command topic so far."""
+        self.person.judge.finish()
+        assert self.person.violations() == {}, self.person.judge.examples
+        assert self.person.judge.nonfinite == 0
+        assert self.person.judge.commands > 0
