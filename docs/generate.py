@@ -42,11 +42,14 @@ ROS parameters of the three processes. Give them in the file that `params:=` of 
 ```yaml
 controller:
   ros__parameters:
-    speed: 0.5
+    margin: 0.02
 planner:
   ros__parameters:
     mppi.samples: 512
 ```
+
+What is an argument of the launch file (`robot`, `speed`, `seed`, ...) is set by that argument: `speed` in the file
+does nothing, give `speed:=0.5` to the launch.
 
 Two pairs have to be kept equal by hand: `plan_period` of the controller and 1 / `rate` of the planner;
 `dt` of the planning algorithm and `dt` of the dynamics (this one is checked: the planner node does not start).

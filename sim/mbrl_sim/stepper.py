@@ -237,9 +237,9 @@ class Stepper:
 
 
 def go_realtime(priority: int) -> bool:
-    """Put the calling thread, and none that it starts, under SCHED_FIFO; whether that is permitted."""
+    """Put the calling thread, and what it starts from now on, under SCHED_FIFO; whether that is permitted."""
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
         return False
     return True

@@ -78,7 +78,7 @@ def shown_commands() -> list[str]:
 
 
 def test_the_readme_shows_commands():
-    assert {"mbrl demo", "mbrl list", "mbrl launch sim"} <= set(shown_commands())
+    assert {command.split()[1] for command in shown_commands()} == {"demo", "launch", "list"}
 
 
 @pytest.mark.parametrize("command", shown_commands())

@@ -20,7 +20,8 @@ from mbrl_control import registry
 from mbrl_control.nodes.observer import Observer
 from mbrl_control.nodes.qos import LATCHED
 from mbrl_control.paths import share
-from mbrl_control.runtime.launch import Launcher, expand
+from mbrl_control.runtime.launch import expand
+from mbrl_control.runtime.processes import Launcher
 
 PATIENCE = 20.0
 

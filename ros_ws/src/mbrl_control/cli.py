@@ -10,12 +10,12 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mbrl_control.config import Param, add_flags, from_flags, nearest, param, params
+from mbrl_control.config import Param, add_flags, from_flags, nearest, params
 from mbrl_control.core import MbrlError
+from mbrl_control.runtime.demo import DemoConfig
 
 KINDS = ("robots", "tasks", "dynamics", "planners")
 PARAMETER_FIELDS = ("name", "default", "unit", "low", "high", "choices", "live", "doc")
@@ -60,21 +60,6 @@ examples:
 
 class UsageError(MbrlError):
     """A command line that is not understood."""
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    """What ``mbrl demo`` shows."""
-
-    robot: str = param("panda", "which robot, as in 'mbrl list robots'")
-    task: str = param("reach", "what it does, as in 'mbrl list tasks'")
-    planner: str = param("mppi", "how it plans, as in 'mbrl list planners'")
-    model: str = param("kinematic", "what it plans with, as in 'mbrl list dynamics'")
-    seconds: float = param(45.0, "how long it runs once the robot is armed", unit="s", low=1.0, high=86400.0)
-    speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
-    seed: int = param(0, "seed of goals, pushes, planner and simulation", low=0, high=2**31 - 1)
-    out: str = param("runs", "folder in which the run gets a folder of its own")
-    json: str = param("", "file to which the result is written as JSON")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -197,7 +182,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _launch(args: argparse.Namespace) -> int:
-    from mbrl_control.runtime import launch
+    from mbrl_control.runtime import launch, processes
 
     path, ours = _launch_file(args.file)
     given = launch.assignments(args.arguments)
@@ -214,7 +199,7 @@ def _launch(args: argparse.Namespace) -> int:
             changed = " ".join(f"{name}={value}" for name, value in shown["env"].items())
             print(f"[{shown['name']}] {changed} {' '.join(shown['command'])}")
     else:
-        launcher = launch.run(specs)
+        launcher = processes.run(specs)
         status = launcher.status
         result["exits"] = [
             {"name": end.name, "pid": end.pid, "status": end.status, "respawned": end.again is not None}

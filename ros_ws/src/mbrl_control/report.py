@@ -16,8 +16,8 @@ from mbrl_control.core import MbrlError, Robot
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from mbrl_control.nodes.demo import Progress
     from mbrl_control.nodes.observer import Record
+    from mbrl_control.runtime.demo import Schedule
     from mbrl_control.runtime.judge import Judge
 
 COLOURS = {"ACTIVE": "#3a9d5d", "HOLD": "#e0a526", "STOPPING": "#d9742b", "FAULT": "#c03a3a", "READY": "#7f8c9b"}
@@ -31,9 +31,7 @@ table{border-collapse:collapse} td,th{padding:.2rem .9rem .2rem 0;text-align:lef
 """
 
 
-def write(
-    folder: Path, record: Record, progress: Progress, judge: Judge, figures: Mapping[str, Any], robot: Robot
-) -> Path:
+def write(folder: Path, record: Record, plan: Schedule, judge: Judge, figures: Mapping[str, Any], robot: Robot) -> Path:
     """``report.html``, ``report.json`` and ``record.npz`` in the run's folder; returns the page's path."""
     np.savez_compressed(
         folder / "record.npz",
@@ -42,16 +40,16 @@ def write(
         command_t=np.array(record.command_t),
         q_ref=np.array(record.q_ref),
         v_ref=np.array(record.v_ref),
-        distance=np.array(progress.distance),
-        goals=np.array(progress.goals),
+        distance=np.array(plan.distance),
+        goals=np.array(plan.goals),
     )
     details = {
         "figures": dict(figures),
         "goals": [
             {"goal": goal.tolist(), "from_s": start, "reached_s": dwell.reached_at}
-            for goal, start, dwell in zip(progress.goals, progress.starts, progress.reached, strict=False)
+            for goal, start, dwell in zip(plan.goals, plan.starts, plan.reached, strict=False)
         ],
-        "pushes": pushes(record, progress, robot),
+        "pushes": pushes(record, plan, robot),
         "violations": dict(judge.violations),
         "examples": judge.examples,
         "share_of_limits_used": judge.worst,
@@ -60,15 +58,15 @@ def write(
     }
     (folder / "report.json").write_text(json.dumps(details, indent=1) + "\n")
     page = folder / "report.html"
-    page.write_text(_page(record, progress, judge, figures, details, robot), encoding="utf-8")
+    page.write_text(_page(record, plan, judge, figures, details, robot), encoding="utf-8")
     return page
 
 
-def pushes(record: Record, progress: Progress, robot: Robot) -> list[dict[str, float | None]]:
+def pushes(record: Record, plan: Schedule, robot: Robot) -> list[dict[str, float | None]]:
     """For each push: how far the tip left its reference [m], and when it was back within 5 mm [s]."""
     t, away = deviation(record, robot)
     found = []
-    for start in progress.pushes:
+    for start in plan.pushes:
         window = (t >= start) & (t < start + 3.0)
         after, far = t[window] - start, away[window]
         if far.size:
@@ -95,7 +93,7 @@ def deviation(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
 
 def _page(
     record: Record,
-    progress: Progress,
+    plan: Schedule,
     judge: Judge,
     figures: Mapping[str, Any],
     details: Mapping[str, Any],
@@ -106,7 +104,7 @@ def _page(
         f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(_text(v))}</td></tr>" for k, v in figures.items()
     )
     pushed = "".join(
-        f"<li>at {p['at_s'] - (progress.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off its path, "
+        f"<li>at {p['at_s'] - (plan.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off its path, "
         + ("not back within 5 mm" if p["back_after_s"] is None else f"back within 5 mm after {p['back_after_s']:.2f} s")
         + "</li>"
         for p in details["pushes"]
@@ -116,8 +114,8 @@ def _page(
     plots = "".join(
         f"<h2>{title}</h2>{_svg(figure)}"
         for title, figure in (
-            ("Distance of the tip to its goal", _plot_distance(record, progress)),
-            ("Distance of the tip to where the commands wanted it", _plot_deviation(record, progress, robot)),
+            ("Distance of the tip to its goal", _plot_distance(record, plan)),
+            ("Distance of the tip to where the commands wanted it", _plot_deviation(record, plan, robot)),
             ("Commanded joint velocities, as a share of each limit", _plot_velocities(record, robot)),
         )
     )
@@ -157,12 +155,12 @@ def _svg(figure: Figure) -> str:
     return svg[svg.index("<svg") :]
 
 
-def _mark(axes: Any, record: Record, progress: Progress) -> None:
+def _mark(axes: Any, record: Record, plan: Schedule) -> None:
     """Goals, pushes and the guard's states along the time axis."""
-    zero = progress.armed_at or 0.0
-    for start in progress.starts:
+    zero = plan.armed_at or 0.0
+    for start in plan.starts:
         axes.axvline(start - zero, color="#b8c4d0", linewidth=0.8)
-    for push in progress.pushes:
+    for push in plan.pushes:
         axes.axvspan(push - zero, push - zero + 0.2, color="#c03a3a", alpha=0.3, linewidth=0)
     ends = [t for t, _ in record.guard[1:]] + record.state_t[-1:]
     for (start, text), end in zip(record.guard, ends, strict=False):
@@ -171,24 +169,24 @@ def _mark(axes: Any, record: Record, progress: Progress) -> None:
         axes.axvspan(left, right, ymin=0.0, ymax=0.03, color=colour, linewidth=0)
 
 
-def _plot_distance(record: Record, progress: Progress) -> Figure:
+def _plot_distance(record: Record, plan: Schedule) -> Figure:
     figure, axes = _axes()
-    zero = progress.armed_at or 0.0
-    if progress.distance:
-        t, distance = np.array(progress.distance).T
+    zero = plan.armed_at or 0.0
+    if plan.distance:
+        t, distance = np.array(plan.distance).T
         axes.semilogy(t - zero, np.maximum(distance, 1e-4) * 1e3, color="#2b6cb0", linewidth=1.2)
     axes.axhline(20.0, color="#3a9d5d", linewidth=0.8, linestyle="--")
     axes.set_ylabel("distance [mm]")
-    _mark(axes, record, progress)
+    _mark(axes, record, plan)
     return figure
 
 
-def _plot_deviation(record: Record, progress: Progress, robot: Robot) -> Figure:
+def _plot_deviation(record: Record, plan: Schedule, robot: Robot) -> Figure:
     figure, axes = _axes(height=2.2)
     t, away = deviation(record, robot)
-    axes.plot(t - (progress.armed_at or 0.0), away * 1e3, color="#2b6cb0", linewidth=1.0)
+    axes.plot(t - (plan.armed_at or 0.0), away * 1e3, color="#2b6cb0", linewidth=1.0)
     axes.set_ylabel("deviation [mm]")
-    _mark(axes, record, progress)
+    _mark(axes, record, plan)
     return figure
 
 

@@ -12,14 +12,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, WrenchStamped
-from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
@@ -34,133 +32,77 @@ from mbrl_control.core import MbrlError, Robot, Task
 from mbrl_control.nodes.observer import Observer
 from mbrl_control.nodes.process import avoid_shared_memory
 from mbrl_control.paths import share
-from mbrl_control.runtime.judge import Dwell
-from mbrl_control.runtime.launch import Exit, Launcher, expand
+from mbrl_control.runtime.demo import DemoConfig, schedule
+from mbrl_control.runtime.launch import expand
+from mbrl_control.runtime.processes import Exit, Launcher
 
-SLOT = 5.5
-"""About this long is a goal given for [s]."""
-APART = 0.15
-"""Goals in a row are at least this far apart [m]."""
 PUSH_FORCE = 18.0
 """Force of a push on the tip [N]; the simulation lets it act for 0.2 s."""
 READY_WITHIN = 30.0
 """The stack must be armed after this long [s]."""
+GOAL_EVERY = 0.1
+"""The goal in force is said again this often [s]: a planner that came back must hear it too."""
 LINES_EVERY = 2.0
 """Where there is no terminal, a line is printed this often [s]."""
-
-
-@dataclass
-class Progress:
-    """Where the demonstration is."""
-
-    goals: list[np.ndarray]
-    reached: list[Dwell]
-    starts: list[float] = field(default_factory=list)
-    pushes: list[float] = field(default_factory=list)
-    distance: list[tuple[float, float]] = field(default_factory=list)
-    armed_at: float | None = None
-    rearmed: int = 0
-    message: str = "starting"
-
-    @property
-    def count(self) -> int:
-        return sum(goal.reached_at is not None for goal in self.reached)
 
 
 class Driver(Observer):
     """An observer that also gives goals, pushes and arms."""
 
-    def __init__(self, robot: Robot, task: Task, options: Any) -> None:
+    def __init__(self, robot: Robot, task: Task, options: DemoConfig) -> None:
         super().__init__(robot, robot.limits.at_speed(options.speed), "demo")
-        self.task, self.options = task, options
-        rng = np.random.default_rng(options.seed)
-        total = max(1, int(options.seconds // SLOT))
-        self.slot = options.seconds / total
-        self.progress = Progress(draw_goals(task, total, rng), [Dwell(0.02, 0.3) for _ in range(total)])
-        pushed = sorted({total // 3, (2 * total) // 3})
-        self._push_times = [(i + 0.75) * self.slot for i in pushed]
-        self._directions = rng.normal(size=(len(pushed), 3))
+        self.schedule = schedule(options, task.sample_goal)
+        self.message = "starting"
+        """What stands against arming."""
         self._goal_pub = self.create_publisher(PoseStamped, "planner/goal_pose", 1)
         self._push_pub = self.create_publisher(WrenchStamped, "sim/push", 1)
         self._arm = self.create_client(Trigger, "controller/arm")
         self._answer: Future | None = None
-        self._asked = 0.0
-        self._goal_sent = -1.0
-
-    def elapsed(self) -> float:
-        """Seconds since the guard was first armed."""
-        return 0.0 if self.progress.armed_at is None else self.now() - self.progress.armed_at
-
-    @property
-    def index(self) -> int:
-        return min(int(self.elapsed() / self.slot), len(self.progress.goals) - 1)
+        self._asked = self._goal_sent = 0.0
 
     def step(self) -> None:
         """Do what is due; called often."""
         self._keep_armed()
-        if self.progress.armed_at is None:
+        if self.schedule.armed_at is None or not self.record.q:
             return
-        now, index = self.now(), self.index
-        if index == len(self.progress.starts):
-            self.progress.starts.append(now)
-        if now - self._goal_sent > 0.5 or now - self.progress.starts[index] < 0.1:
-            self._send_goal(index)
-        while self._push_times and self.elapsed() >= self._push_times[0]:
-            self._push_times.pop(0)
-            self._push(self._directions[len(self.progress.pushes)])
-        if self.record.q:
-            tip = np.asarray(self.robot.tip(np, self.record.q[-1]))
-            distance = float(np.linalg.norm(tip - self.progress.goals[index]))
-            t = self.record.state_t[-1]
-            self.progress.distance.append((t, distance))
-            if t >= self.progress.starts[index]:
-                self.progress.reached[index].see(t, distance)
+        now = self.now()
+        goal = self.schedule.goal(now)
+        if now - self._goal_sent > GOAL_EVERY:
+            self._goal_sent = now
+            self._send_goal(goal)
+        direction = self.schedule.push(now)
+        if direction is not None:
+            self._push(direction)
+        tip = np.asarray(self.robot.tip(np, self.record.q[-1]))
+        self.schedule.see(self.record.state_t[-1], float(np.linalg.norm(tip - goal)))
 
     def _keep_armed(self) -> None:
-        active = self.guard_state.startswith("ACTIVE")
-        if active and self.progress.armed_at is None:
-            self.progress.armed_at, self.progress.message = self.now(), ""
+        if self.guard_state.startswith("ACTIVE") and self.schedule.armed_at is None:
+            self.schedule.armed_at, self.message = self.now(), ""
         if self._answer is not None and self._answer.done():
             result = self._answer.result()
-            self.progress.message = "" if result is None or result.success else result.message
+            self.message = "" if result is None or result.success else result.message
             self._answer = None
         waiting = self.guard_state.startswith(("READY", "HOLD")) and self.record.q
-        if waiting and self._answer is None and self.now() - self._asked > 0.25 and self._ready(self._arm):
-            self.progress.rearmed += self.progress.armed_at is not None
+        if waiting and self._answer is None and self.now() - self._asked > 0.25 and self._arm.service_is_ready():
             self._asked = self.now()
             self._answer = self._arm.call_async(Trigger.Request())
 
-    @staticmethod
-    def _ready(client: Client) -> bool:
-        return client.service_is_ready()
-
-    def _send_goal(self, index: int) -> None:
+    def _send_goal(self, goal: np.ndarray) -> None:
         message = PoseStamped()
         message.header.frame_id = "world"
         p = message.pose.position
-        p.x, p.y, p.z = (float(x) for x in self.progress.goals[index])
+        p.x, p.y, p.z = (float(x) for x in goal)
         self._goal_pub.publish(message)
-        self._goal_sent = self.now()
 
     def _push(self, direction: np.ndarray) -> None:
         message = WrenchStamped()
-        force = PUSH_FORCE * direction / np.linalg.norm(direction)
-        message.wrench.force.x, message.wrench.force.y, message.wrench.force.z = (float(x) for x in force)
+        f = message.wrench.force
+        f.x, f.y, f.z = (float(x) for x in PUSH_FORCE * direction)
         self._push_pub.publish(message)
-        self.progress.pushes.append(self.now())
 
 
-def draw_goals(task: Task, total: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Goals in a row that are worth moving for."""
-    goals: list[np.ndarray] = []
-    while len(goals) < total:
-        goal = task.sample_goal(rng)
-        if not goals or np.linalg.norm(goal - goals[-1]) >= APART:
-            goals.append(goal)
-    return goals
-
-
-def run(options: Any) -> int:
+def run(options: DemoConfig) -> int:
     """Run the demonstration; 0 if every goal was reached and nothing was violated, 1 if not, 130 if interrupted."""
     console = Console()
     robot: Robot = registry.make("robots", options.robot)
@@ -191,7 +133,7 @@ def run(options: Any) -> int:
                 executor.spin_once(timeout_sec=0.02)
         driver.judge.finish()
         figures = summary(driver, options)
-        path = report.write(folder, driver.record, driver.progress, driver.judge, figures, robot)
+        path = report.write(folder, driver.record, driver.schedule, driver.judge, figures, robot)
         driver.destroy_node()
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
@@ -205,11 +147,11 @@ def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: lis
     started, printed = time.monotonic(), 0.0
     live = Live(console=console, refresh_per_second=5) if console.is_terminal else None
     with live or contextlib.nullcontext():
-        while driver.elapsed() < driver.options.seconds and not interrupted:
+        while not driver.schedule.over(driver.now()) and not interrupted:
             if not launcher.poll(0.0) or launcher.stopping:
                 return "; ".join(str(exit) for exit in died) or "a node ended"
-            if driver.progress.armed_at is None and time.monotonic() - started > READY_WITHIN:
-                return f"not armed within {READY_WITHIN:.0f} s: {driver.progress.message or driver.guard_state}"
+            if driver.schedule.armed_at is None and time.monotonic() - started > READY_WITHIN:
+                return f"not armed within {READY_WITHIN:.0f} s: {driver.message or driver.guard_state}"
             executor.spin_once(timeout_sec=0.02)
             driver.step()
             if live:
@@ -223,20 +165,20 @@ def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: lis
 
 def row(driver: Driver) -> dict[str, str]:
     """What the live table shows."""
-    progress, figure = driver.progress, driver.figure
-    error = f"{progress.distance[-1][1] * 1e3:6.1f} mm" if progress.distance else "-"
+    plan, figure = driver.schedule, driver.figure
+    error = f"{plan.distance[-1][1] * 1e3:6.1f} mm" if plan.distance else "-"
 
     def number(node: str, key: str, form: str) -> str:
         value = figure(node, key)
         return "-" if np.isnan(value) else format(value, form)
 
     return {
-        "time": f"{driver.elapsed():5.1f} s",
-        "goal": f"{min(len(progress.starts), len(progress.goals))}/{len(progress.goals)} ({progress.count} reached)",
+        "time": f"{plan.elapsed(driver.now()):5.1f} s",
+        "goal": f"{len(plan.starts)}/{len(plan.goals)} ({plan.count} reached)",
         "error": error,
         "plan p50/p99": f"{number('planner', 'plan_ms_p50', '.0f')}/{number('planner', 'plan_ms_p99', '.0f')} ms",
         "tick late p99": f"{number('controller', 'late_ms_p99', '.2f')} ms",
-        "guard": driver.guard_state + (f" ({progress.message})" if progress.message else ""),
+        "guard": driver.guard_state + (f" ({driver.message})" if driver.message else ""),
     }
 
 
@@ -253,7 +195,7 @@ def line(driver: Driver) -> str:
     return "   ".join(f"{name} {value}" for name, value in row(driver).items())
 
 
-def summary(driver: Driver, options: Any) -> dict[str, Any]:
+def summary(driver: Driver, options: DemoConfig) -> dict[str, Any]:
     """The figures of the demonstration, as ``--json`` writes them."""
 
     def known(value: float) -> float | None:
@@ -264,8 +206,8 @@ def summary(driver: Driver, options: Any) -> dict[str, Any]:
         return int(value) if np.isfinite(value) else None
 
     return {
-        "goals_total": len(driver.progress.goals),
-        "goals_reached": driver.progress.count,
+        "goals_total": len(driver.schedule.goals),
+        "goals_reached": driver.schedule.count,
         "tracking_rms_rad": known(driver.tracking_rms()),
         "plan_ms_p50": known(driver.figure("planner", "plan_ms_p50")),
         "plan_ms_p99": known(driver.figure("planner", "plan_ms_p99")),
@@ -287,8 +229,9 @@ def verdict(
     """Say how it went; the exit status."""
     for what, count in driver.violations().items():
         console.print(f"[red]violated[/] {what}: {count} times", highlight=False)
+    rms = figures["tracking_rms_rad"] or 0.0
     console.print(
-        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {figures['tracking_rms_rad'] or 0.0:.4f} rad · "
+        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {rms:.4f} rad · "
         f"{figures['limit_violations']} limit violations · report {path}",
         highlight=False,
         soft_wrap=True,

@@ -56,8 +56,8 @@ def die_with_parent() -> None:
 def avoid_shared_memory() -> None:
     """Let Fast DDS use UDP alone, unless the environment says otherwise; before ROS is initialised.
 
-    Its shared-memory transport takes locks that live in shared memory: a process that is killed, or merely not
-    scheduled, while it holds one stops everybody who writes to it (guard ticks 0.05 to 0.3 s late, measured).
+    Its shared-memory transport keeps locks and segments in memory that processes of every priority share: one that
+    is killed leaves them behind. Our messages are small, and a datagram to a dead process is nobody's business.
     """
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 

@@ -125,11 +125,12 @@ def enter_real_time(priority: int) -> RealTime:
     """Ask for SCHED_FIFO for the whole process and for its memory to stay; take what is granted.
 
     The whole process, not one thread: a receiving thread that holds the interpreter's lock and is not
-    scheduled would hold up the tick. Call it before ROS starts its threads.
+    scheduled would hold up the tick. Call it before ROS starts its threads: they inherit it (and would not
+    with SCHED_RESET_ON_FORK, which resets threads as well).
     """
     why = []
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError as error:
         why.append(f"SCHED_FIFO {priority}: {error.strerror}")
     libc = ctypes.CDLL(None, use_errno=True)
