@@ -5,7 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP = $(VENV)/.$(1)-$(shell cat lock/$(1).txt setup.py setup.cfg pyproject.toml | sha256sum | cut -c1-16)
+STAMP = $(VENV)/.$(1)-$(shell cat lock/$(1).txt setup.py setup.cfg package.xml ros_ws/libexec/* launch/* | sha256sum | cut -c1-16)
 ROBOT := $(call STAMP,robot)
 TRAIN := $(call STAMP,train)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -24,8 +24,12 @@ test-slow: $(TRAIN)
 
 setup: $(TRAIN)
 
+docs: $(TRAIN)
+	@$(BIN)/python docs/generate.py
+
 check: $(TRAIN)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/python docs/generate.py --check
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 

@@ -61,8 +61,8 @@ PARTS = """\
 {where}
 """
 KINDS = {
-    "robots": "ROS parameters of the planner node, as `panda.payload`. Controller and simulation make the robot with "
-    "its defaults.",
+    "robots": "ROS parameters of all three nodes, as `panda.payload`. Give them under `/**`, so that simulation, guard and\n"
+    "planner have the same robot.",
     "tasks": "ROS parameters of the planner node, as `reach.tip`.",
     "dynamics": "ROS parameters of the planner node, as `kinematic.dt`.",
     "planners": "ROS parameters of the planner node, as `mppi.samples`.",

@@ -22,11 +22,10 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import registry
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Robot
 from mbrl_control.nodes import process
-from mbrl_control.nodes.params import declare, refuse_unknown
+from mbrl_control.nodes.params import declare, declare_part, refuse_unknown
 from mbrl_sim import stepper
 from mbrl_sim.jtc import Points
 from mbrl_sim.stepper import Stepper
@@ -54,12 +53,13 @@ class SimNode(Node):
         super().__init__("sim")
         self._time_source.detach_node()  # else we would listen to our own /clock
         config = self.config = declare(self, Config)
+        entry, robot_config = declare_part(self, "robots", config.robot)
         refuse_unknown(self)
         self.sim_time = bool(self.get_parameter("use_sim_time").value)
         for name, paced in (("lockstep", not config.lockstep), ("real_time_factor", config.real_time_factor == 1.0)):
             if not (paced or self.sim_time):
                 raise ConfigError(f"{name} = {getattr(config, name)}: it takes use_sim_time: true as well")
-        self.robot: Robot = registry.make("robots", config.robot)
+        self.robot: Robot = entry.make(robot_config)
         self.world = World(self.robot, config)
         self.stepper = Stepper(self.world, config, self._publish, self._show)
         self._clock_every = max(1, round(1e9 / (config.clock_rate * self.stepper.period)))

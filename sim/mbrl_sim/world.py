@@ -5,7 +5,7 @@ servo see it through a first-order lag, and applies
 
     torque = stiffness (q_ref - q) + damping (v_ref - v) + bias,   clipped to the torque limits,
 
-with the bias (gravity, Coriolis) of the *nominal* model, which knows nothing of a payload. An effort sink
+with the bias (gravity, Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config, but not the ``payload`` of ours. An effort sink
 applies its torques as they are. Velocities and efforts that stop coming brake the robot after
 ``sink_timeout``; positions and trajectories hold by themselves.
 
@@ -254,16 +254,19 @@ class World:
 
 
 def _models(robot: Robot, payload: float) -> tuple[Model, Model]:
-    """The model as declared, and the one that is simulated: the same one, unless there is a payload."""
+    """The robot as mounted, and as it is simulated: the same model, unless there is a payload nobody knows of."""
     try:
         spec = mujoco.MjSpec.from_file(str(robot.world))
-        nominal = spec.compile()
         if spec.body(robot.tip_body) is None:
             raise WorldError(f"{robot.world.name}: no body '{robot.tip_body}' for the tip of {robot.name}")
+        if robot.mount:
+            robot.mount(spec)
+        nominal = spec.compile()
         if payload:
             at = _tip_in_body(robot, nominal)
-            spec.body(robot.tip_body).add_body(
-                name="payload", pos=at, mass=payload, inertia=[1e-4 * payload] * 3, explicitinertial=True
+            inertia = [1e-4 * payload] * 3
+            spec.body(robot.tip_body).add_body(  # without ipos, MuJoCo would count pos twice
+                pos=at, mass=payload, ipos=[0.0, 0.0, 0.0], inertia=inertia, explicitinertial=True
             )
         model = spec.compile() if payload else nominal
     except ValueError as error:

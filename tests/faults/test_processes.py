@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 from stack import Stack
@@ -109,20 +110,19 @@ def test_estop_over_the_topic_and_back_through_reset_and_arm(domain: int) -> Non
 
 def test_domains_do_not_hear_each_other(domain: int) -> None:
     other = domain % 100 + 1
-    with Stack(domain, only=("sim",)) as here:
-        with Stack(other, only=("controller",)) as there:
-            here.until(lambda: len(here.person.record.q) > 100, "states here")
-            there.until(lambda: there.person.record.diagnostics.get("controller"), "the guard there")
-            seen = len(here.person.record.q)
+    with Stack(domain, only=("sim",)) as here, Stack(other, only=("controller",)) as there:
+        here.until(lambda: len(here.person.record.q) > 100, "states here")
+        there.until(lambda: there.person.record.diagnostics.get("controller"), "the guard there")
+        seen = len(here.person.record.q)
 
-            def later() -> bool:
-                there.spin()
-                return len(here.person.record.q) > seen + 200
+        def later() -> bool:
+            there.spin()
+            return len(here.person.record.q) > seen + 200
 
-            here.until(later, "more states here")
-            assert there.person.record.q == []
-            assert there.person.figure("controller", "states_received") == 0
-            assert here.person.record.guard == []
+        here.until(later, "more states here")
+        assert there.person.record.q == []
+        assert there.person.figure("controller", "states_received") == 0
+        assert here.person.record.guard == []
 
 
 def test_an_interrupted_launch_stops_the_arm_first_and_leaves_nothing(domain: int) -> None:
@@ -145,7 +145,7 @@ def test_an_interrupted_launch_stops_the_arm_first_and_leaves_nothing(domain: in
             assert time.monotonic() - started < 3.0
             assert not person.record.v_ref[-1].any() or not person.judge._last.v[-1].any()  # type: ignore[union-attr]
             for child in children:
-                assert not os.path.exists(f"/proc/{child}"), f"orphan {child}"
+                assert not Path(f"/proc/{child}").exists(), f"orphan {child}"
             stack.clean()
     finally:
         launch.kill()

@@ -51,15 +51,9 @@ def assert_same_as_mujoco(model, robot):
 
 
 def mounted(robot):
-    """The world with the tool and payload of the robot's Config, as the simulation has to apply them."""
+    """The world with the tool and payload of the robot's Config."""
     spec = mujoco.MjSpec.from_file(str(robot.world))
-    hand, site = spec.body(robot.tip_body), spec.site("tip")
-    scale = robot.config.tool_mass / hand.mass
-    hand.mass, hand.inertia = robot.config.tool_mass, np.array(hand.inertia) * scale
-    site.pos = [0.0, 0.0, robot.config.tool_offset]
-    if robot.config.payload:
-        load = hand.add_body(name="payload", pos=site.pos)
-        load.explicitinertial, load.mass, load.ipos, load.inertia = True, robot.config.payload, [0, 0, 0], [0, 0, 0]
+    robot.mount(spec)
     return spec.compile()
 
 

@@ -61,9 +61,14 @@ class Person(Observer):
 class Stack:
     """Start it with ``with``; everything it started is gone afterwards."""
 
-    def __init__(self, domain: int, only: tuple[str, ...] = (), extra: dict[str, str] | None = None, **arguments: str) -> None:
-        specs = expand(share() / "launch" / "sim.launch.yaml", {"robot": "panda", **arguments},
-            environ={**os.environ, "ROS_DOMAIN_ID": str(domain)})
+    def __init__(
+        self, domain: int, only: tuple[str, ...] = (), extra: dict[str, str] | None = None, **arguments: str
+    ) -> None:
+        specs = expand(
+            share() / "launch" / "sim.launch.yaml",
+            {"robot": "panda", **arguments},
+            environ={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+        )
         self.specs = {spec.name: replace(spec, essential=False) for spec in specs}
         for name, flags in (extra or {}).items():
             self.specs[name] = replace(self.specs[name], argv=(*self.specs[name].argv, *flags.split()))
@@ -107,7 +112,9 @@ class Stack:
         """Spin until it is so; fails with what the nodes said."""
         give_up = time.monotonic() + patience
         while not condition():
-            assert time.monotonic() < give_up, f"{what}: not within {patience} s; {self.person.guard_state}\n" + "\n".join(self.lines[-20:])
+            assert time.monotonic() < give_up, (
+                f"{what}: not within {patience} s; {self.person.guard_state}\n" + "\n".join(self.lines[-20:])
+            )
             self.spin()
 
     def during(self, seconds: float, holds: Callable[[], bool], what: str) -> None:

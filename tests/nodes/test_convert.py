@@ -28,7 +28,9 @@ def test_a_plan_survives_the_way(gains: bool) -> None:
     got = convert.unpack_plan(message.data, BASE, JOINTS)
     for name in ("q", "v", "u", "K"):
         np.testing.assert_array_equal(getattr(got.plan, name), getattr(sent, name))
-    assert (got.plan.t0, got.plan.dt, got.plan.state_stamp) == pytest.approx((sent.t0, sent.dt, sent.state_stamp), abs=1e-9)
+    assert (got.plan.t0, got.plan.dt, got.plan.state_stamp) == pytest.approx(
+        (sent.t0, sent.dt, sent.state_stamp), abs=1e-9
+    )
     assert (got.plan.mode, got.plan.seq, got.session, got.host) == (sent.mode, 77, 5, convert.this_host())
     assert [dim.label for dim in message.layout.dim] == ["header", "q", "v", "u"]
 

@@ -13,8 +13,8 @@ import pytest
 
 MBRL = [sys.executable, "-m", "mbrl_control.cli"]
 KEYS = {
-    "goals_total", "goals_reached", "tracking_rms_rad", "plan_ms_p50", "plan_ms_p99", "tick_late_ms_p99", "tick_overruns",
-    "limit_violations", "nonfinite_commands", "holds", "robot", "planner", "model", "seconds",
+    "goals_total", "goals_reached", "tracking_rms_rad", "plan_ms_p50", "plan_ms_p99", "tick_late_ms_p99",
+    "tick_overruns", "limit_violations", "nonfinite_commands", "holds", "robot", "planner", "model", "seconds",
 }  # fmt: skip
 
 
@@ -23,7 +23,9 @@ def mbrl(*arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[
 
 
 def test_the_demo_reaches_its_goals_and_says_so(domain: int, tmp_path: Path) -> None:
-    out = mbrl("demo", "--seconds", "12", "--seed", "4", "--json", str(tmp_path / "d.json"), "--out", str(tmp_path / "runs"))
+    out = mbrl(
+        "demo", "--seconds", "12", "--seed", "4", "--json", str(tmp_path / "d.json"), "--out", str(tmp_path / "runs")
+    )
     assert out.returncode == 0, out.stdout + out.stderr
     figures = json.loads((tmp_path / "d.json").read_text())
     assert set(figures) == KEYS
@@ -41,7 +43,9 @@ def test_the_demo_reaches_its_goals_and_says_so(domain: int, tmp_path: Path) -> 
 
 
 def test_an_interrupted_demo_stops_the_arm_and_still_reports(domain: int, tmp_path: Path) -> None:
-    demo = subprocess.Popen([*MBRL, "demo", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    demo = subprocess.Popen(
+        [*MBRL, "demo", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert demo.stdout is not None
     for line in demo.stdout:
         if "ACTIVE" in line:
@@ -69,7 +73,9 @@ def test_an_interrupted_demo_stops_the_arm_and_still_reports(domain: int, tmp_pa
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments: list[str], says: str, tmp_path: Path) -> None:
-    out = subprocess.run([*MBRL, "demo", *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path)
+    out = subprocess.run(
+        [*MBRL, "demo", *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path
+    )
     assert out.returncode == 2
     assert says in out.stderr
     assert len(out.stderr.strip().splitlines()) == 1, out.stderr
@@ -78,7 +84,11 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], says: str, tmp_path: 
 @pytest.mark.parametrize("node", ["mbrl_control.nodes.controller", "mbrl_control.nodes.planner", "mbrl_sim.node"])
 @pytest.mark.parametrize(
     ("parameter", "says"),
-    [("robot:=pnada", "did you mean 'panda'?"), ("robt:=panda", "did you mean"), ("robot:=nobody.at_home", "no module 'nobody'")],
+    [
+        ("robot:=pnada", "did you mean 'panda'?"),
+        ("robt:=panda", "did you mean"),
+        ("robot:=nobody.at_home", "no module 'nobody'"),
+    ],
 )
 def test_a_node_with_a_wrong_parameter_says_so_and_ends(node: str, parameter: str, says: str, domain: int) -> None:
     command = [sys.executable, "-m", node, "--ros-args", "-p", parameter]

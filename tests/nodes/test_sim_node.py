@@ -23,6 +23,8 @@ from std_msgs.msg import Float64MultiArray, String  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
+from mbrl_control import registry  # noqa: E402
+
 JOINTS = [f"panda_joint{i}" for i in range(1, 8)]
 HOME = np.array([0.0, -np.pi / 4, 0.0, -3 * np.pi / 4, 0.0, np.pi / 2, np.pi / 4])
 DOMAINS = itertools.count(20)
@@ -158,6 +160,16 @@ def test_publishes_states_like_a_driver(bench):
     assert bench.words == ["RUNNING"]
     assert len(bench.clocks) > 100
     assert float(bench.report()["real_time_factor"]) == pytest.approx(1.0, abs=0.1)
+
+
+def test_it_carries_the_payload_of_its_robot(bench):
+    bench.start("panda.payload:=1.0", "panda.tool_offset:=0.2")
+    robot = registry.make("robots", "panda", overrides={"payload": 1.0, "tool_offset": 0.2})
+    bench.until(lambda: any(bench.states[-1][1].effort))
+    message = bench.states[-1][1]
+    held = robot.inverse_dynamics(np, HOME, np.zeros(7), np.zeros(7))
+    np.testing.assert_allclose(message.position, HOME, atol=1e-6)
+    np.testing.assert_allclose(message.effort, held, atol=1e-2)
 
 
 def test_follows_refuses_and_brakes(bench):
@@ -299,6 +311,8 @@ def test_lockstep_waits_for_every_tick_and_repeats_itself_exactly(bench):
         ("lockstep:=true", "sim: lockstep = True: it takes use_sim_time: true as well"),
         ("state_rate:=300.0", "sim: state_rate = 300: it takes whole steps of the physics, 1 ms each"),
         ("payloda:=1.0", "did you mean 'payload'?"),
+        ("panda.payload:=9.0", "sim: panda.payload = 9.0: it takes a number from 0 to 3 [kg]"),
+        ("panda.payloda:=1.0", "sim.panda.payloda: no such parameter; did you mean 'panda.payload'?"),
     ],
 )
 def test_a_wrong_parameter_is_one_line_and_status_2(parameter, line, monkeypatch):

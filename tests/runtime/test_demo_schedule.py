@@ -12,7 +12,9 @@ def draw(rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-0.5, 0.5, 3)
 
 
-@pytest.mark.parametrize(("seconds", "speed", "total"), [(45.0, 1.0, 8), (20.0, 1.0, 3), (30.0, 1.0, 5), (1.0, 1.0, 1), (45.0, 0.3, 3)])
+@pytest.mark.parametrize(
+    ("seconds", "speed", "total"), [(45.0, 1.0, 8), (20.0, 1.0, 3), (30.0, 1.0, 5), (1.0, 1.0, 1), (45.0, 0.3, 3)]
+)
 def test_as_many_goals_as_fit(seconds: float, speed: float, total: int) -> None:
     plan = schedule(DemoConfig(seconds=seconds, speed=speed), draw)
     assert len(plan.goals) == len(plan.reached) == total

@@ -203,7 +203,7 @@ def test_the_death_of_an_earlier_planner_means_nothing() -> None:
 
 
 def bad_plans() -> dict[str, object]:
-    def changed(**changes: object):  # noqa: ANN202
+    def changed(**changes: object):
         return lambda t0, seq, stamp: replace(swing_plan(t0, seq, stamp), **changes)
 
     good = swing_plan(0.0, 0, 0.0)

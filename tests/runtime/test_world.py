@@ -6,6 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from mbrl_control import registry
 from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
 from mbrl_sim.jtc import Points
 from mbrl_sim.world import Config, World, WorldError
@@ -140,6 +141,43 @@ def test_a_payload_sags_by_its_torque_over_the_stiffness(robot):
     # the servo's bias is the nominal model's where the arm now is: only the payload is left for the spring
     expected = jacobian(q).T @ np.array([0.0, -9.81]) / STIFFNESS
     np.testing.assert_allclose(q - HOME, expected, rtol=1e-3)
+
+
+def panda(**config):
+    return registry.make("robots", "panda", overrides=config)
+
+
+def assert_static_torques(model, expected):
+    """In random poses at rest, gravity pulls at the joints as a robot says."""
+    data = mujoco.MjData(model)
+    poses = np.random.default_rng(0).uniform(expected.limits.lower, expected.limits.upper, (20, expected.nj))
+    for q in poses:
+        data.qpos[:] = q
+        mujoco.mj_forward(model, data)
+        torque = expected.inverse_dynamics(np, q, np.zeros_like(q), np.zeros_like(q))
+        np.testing.assert_allclose(data.qfrc_bias, torque, rtol=0, atol=1e-6)
+
+
+TOOL = {"tool_mass": 1.4, "tool_offset": 0.2}
+
+
+@pytest.mark.parametrize("config", [{"payload": 1.0}, TOOL, {"payload": 1.0, **TOOL}, {"tool_mass": 0.0}])
+def test_tool_and_payload_of_the_robot_are_known_to_its_servo(config):
+    robot = panda(**config)
+    world = World(robot)
+    assert world.model is world.nominal
+    assert_static_torques(world.model, robot)
+    world.step(500)
+    np.testing.assert_allclose(world.observe().q, robot.home, atol=1e-9)
+    held = robot.inverse_dynamics(np, robot.home, np.zeros(7), np.zeros(7))
+    np.testing.assert_allclose(world.observe().effort, held, atol=1e-6)
+
+
+@pytest.mark.parametrize("known", [0.0, 0.7])
+def test_the_unknown_payload_hangs_at_the_tip_of_the_tool(known):
+    world = World(panda(payload=known, **TOOL), Config(payload=1.0))
+    assert_static_torques(world.nominal, panda(payload=known, **TOOL))
+    assert_static_torques(world.model, panda(payload=known + 1.0, **TOOL))
 
 
 def test_a_trajectory_is_followed(robot):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -119,6 +120,7 @@ def _parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except MbrlError as error:

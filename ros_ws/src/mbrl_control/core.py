@@ -539,6 +539,8 @@ class Robot:
     """Rate at which the driver publishes joint states [Hz]."""
     servo: Servo | None
     """The position servo that stands for the driver in simulation; None: no servo, torque only."""
+    mount: Callable[[Any], None] | None = None
+    """Edits the MjSpec of ``world``, so that it is this robot with its tool and payload; None: it is as it stands."""
     config: Any = None
 
     @property

@@ -1,0 +1,1 @@
+"""The ROS nodes: they translate between topics and the runtime, nothing else."""

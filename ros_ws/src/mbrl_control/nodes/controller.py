@@ -28,12 +28,11 @@ from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import registry
 from mbrl_control.config import param
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.convert import PlanError
-from mbrl_control.nodes.params import declare, refuse_unknown
+from mbrl_control.nodes.params import declare, declare_part, refuse_unknown
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import LATCHED, NEWEST
 from mbrl_control.runtime.estimate import Reading
@@ -76,8 +75,9 @@ class ControllerNode(LifecycleNode):
         super().__init__("controller")
         self.config = declare(self, NodeConfig)
         guard_config = declare(self, GuardConfig)
+        entry, robot_config = declare_part(self, "robots", self.config.robot)
         refuse_unknown(self)
-        self.robot: Robot = registry.make("robots", self.config.robot)
+        self.robot: Robot = entry.make(robot_config)
         if self.config.real_time and real_time is None:
             real_time = enter_real_time(PRIORITY)
         self.real_time = real_time or RealTime(False, False, "not asked for")
@@ -121,6 +121,7 @@ class ControllerNode(LifecycleNode):
         hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
         hear(Float64MultiArray, "planner/plan_packed", self._on_plan, 1)
         hear(Bool, "~/estop", self._on_estop, LATCHED)
+        hear(Bool, "~/estop", self._on_estop, 1)  # a volatile publisher is not heard by the latched one
         if self.sim_time:
             hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
         group = ReentrantCallbackGroup()
@@ -132,6 +133,7 @@ class ControllerNode(LifecycleNode):
     # --- lifecycle: INACTIVE -> READY, never further ---
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._deactivating = False
         self._ask(Event.ACTIVATE, "activated")
         return super().on_activate(state)
 

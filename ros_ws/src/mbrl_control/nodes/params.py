@@ -9,6 +9,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from mbrl_control import registry
 from mbrl_control.config import ConfigError, Param, build, nearest, params
 from mbrl_control.core import MbrlError
 
@@ -47,6 +48,17 @@ def declare(node: Node, config: type[T], prefix: str = "") -> T:
         d.name = full[name]
         node.set_descriptor(full[name], d)
     return built
+
+
+def prefix_of(entry: registry.Entry) -> str:
+    """Under which name the parameters of a part stand: ``reach`` for ``my_lab.reach`` too."""
+    return entry.name.split(".")[-1]
+
+
+def declare_part(node: Node, kind: str, name: str) -> tuple[registry.Entry, Any]:
+    """Declare a plugin's parameters under its name, as ``panda.payload``; the plugin and its ``Config`` as given."""
+    entry = registry.load(kind, name)
+    return entry, declare(node, entry.config, prefix=prefix_of(entry))
 
 
 def refuse_unknown(node: Node) -> None:

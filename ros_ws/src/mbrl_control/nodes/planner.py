@@ -27,7 +27,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import registry
 from mbrl_control.config import param
 from mbrl_control.core import (
     Dynamics,
@@ -43,7 +42,7 @@ from mbrl_control.core import (
     Task,
 )
 from mbrl_control.nodes import convert
-from mbrl_control.nodes.params import declare, on_change, refuse_unknown
+from mbrl_control.nodes.params import declare, declare_part, on_change, prefix_of, refuse_unknown
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
@@ -86,11 +85,6 @@ class Reference:
     """Whether the guard follows plans at that time."""
 
 
-def _prefix(entry: registry.Entry) -> str:
-    """Under which name the parameters of a part stand."""
-    return entry.name.split(".")[-1]
-
-
 class PlannerNode(Node):
     """See the module's docstring."""
 
@@ -98,8 +92,9 @@ class PlannerNode(Node):
         super().__init__("planner")
         self.config = config = declare(self, NodeConfig)
         parts = {"robots": config.robot, "tasks": config.task, "dynamics": config.model, "planners": config.planner}
-        self._entries = {kind: registry.load(kind, name) for kind, name in parts.items()}
-        self._configs = {kind: declare(self, e.config, prefix=_prefix(e)) for kind, e in self._entries.items()}
+        declared = {kind: declare_part(self, kind, name) for kind, name in parts.items()}
+        self._entries = {kind: entry for kind, (entry, _) in declared.items()}
+        self._configs = {kind: part for kind, (_, part) in declared.items()}
         refuse_unknown(self)
         self.robot: Robot = self._make("robots").at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
@@ -118,6 +113,9 @@ class PlannerNode(Node):
         self.rng = np.random.default_rng(config.seed)
         self.reference: Reference | None = None
         self.goal: np.ndarray | None = None
+        if not config.goal and self.task.goal_size != 3:
+            size = self.task.goal_size
+            raise MbrlError(f"task '{config.task}' has goals of {size} numbers: the parameter goal is needed")
         if config.goal:
             self.goal = np.array(config.goal)
             self.task.check_goal(self.goal)
@@ -131,7 +129,7 @@ class PlannerNode(Node):
         self._reference_at = -1.0
         self._index = -1
         self._make_topics(clock)
-        live = {_prefix(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
+        live = {prefix_of(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
         on_change(self, live, self._turn)
         self.loop = Loop(self.pacer, self.period, self._plan)
         self.loop.start()
@@ -191,7 +189,7 @@ class PlannerNode(Node):
     def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
         """Live parameters: task and planner are made anew, and the planner keeps its memory."""
         for kind in ("tasks", "planners"):
-            self._configs[kind] = replace(self._configs[kind], **changes.get(_prefix(self._entries[kind]), {}))
+            self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
         self.task = self._make("tasks", self.robot)
         self.planner = self._make("planners", self.task, self.dynamics)
 

@@ -1,0 +1,1 @@
+"""What runs a robot, with no ROS and no torch in it."""
