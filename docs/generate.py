@@ -61,8 +61,8 @@ PARTS = """\
 {where}
 """
 KINDS = {
-    "robots": "ROS parameters of all three nodes, as `panda.payload`. Give them under `/**`, so that simulation, guard and\n"
-    "planner have the same robot.",
+    "robots": "ROS parameters of all three nodes, as `panda.payload`. Give them under `/**`, so that simulation,\n"
+    "guard and planner have the same robot.",
     "tasks": "ROS parameters of the planner node, as `reach.tip`.",
     "dynamics": "ROS parameters of the planner node, as `kinematic.dt`.",
     "planners": "ROS parameters of the planner node, as `mppi.samples`.",

@@ -5,9 +5,9 @@ servo see it through a first-order lag, and applies
 
     torque = stiffness (q_ref - q) + damping (v_ref - v) + bias,   clipped to the torque limits,
 
-with the bias (gravity, Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config, but not the ``payload`` of ours. An effort sink
-applies its torques as they are. Velocities and efforts that stop coming brake the robot after
-``sink_timeout``; positions and trajectories hold by themselves.
+with the bias (gravity, Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config,
+without the ``payload`` of ours. An effort sink applies its torques as they are. Velocities and efforts that stop
+coming brake the robot after ``sink_timeout``; positions and trajectories hold by themselves.
 
 Time is counted in steps, in whole nanoseconds, so that the same seed and commands give bit-equal states.
 """

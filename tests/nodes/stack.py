@@ -29,9 +29,9 @@ PATIENCE = 20.0
 class Person(Observer):
     """Watches, judges, arms, gives goals, presses the e-stop."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, since_ns: int | None) -> None:
         robot = registry.make("robots", "panda")
-        super().__init__(robot, robot.limits, "person", context=context)
+        super().__init__(robot, robot.limits, "person", context=context, since_ns=since_ns)
         self.estop_pub = self.create_publisher(Bool, "controller/estop", LATCHED)
         self.goal_pub = self.create_publisher(PoseStamped, "planner/goal_pose", 1)
         self.asks = {name: self.create_client(Trigger, f"controller/{name}") for name in ("arm", "reset", "stop")}
@@ -62,7 +62,12 @@ class Stack:
     """Start it with ``with``; everything it started is gone afterwards."""
 
     def __init__(
-        self, domain: int, only: tuple[str, ...] = (), extra: dict[str, str] | None = None, **arguments: str
+        self,
+        domain: int,
+        only: tuple[str, ...] = (),
+        extra: dict[str, str] | None = None,
+        since_ns: int | None = None,
+        **arguments: str,
     ) -> None:
         specs = expand(
             share() / "launch" / "sim.launch.yaml",
@@ -72,6 +77,7 @@ class Stack:
         self.specs = {spec.name: replace(spec, essential=False) for spec in specs}
         for name, flags in (extra or {}).items():
             self.specs[name] = replace(self.specs[name], argv=(*self.specs[name].argv, *flags.split()))
+        self.since_ns = since_ns
         self.domain, self.only = domain, only or tuple(self.specs)
         self.lines: list[str] = []
         self.launchers: dict[str, Launcher] = {}
@@ -80,7 +86,7 @@ class Stack:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=self.domain, signal_handler_options=SignalHandlerOptions.NO)
         self.executor = SingleThreadedExecutor(context=self.context)
-        self.person = Person(self.context)
+        self.person = Person(self.context, self.since_ns)
         self.executor.add_node(self.person)
         for name in self.only:
             self.start(name)

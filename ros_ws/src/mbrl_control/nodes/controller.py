@@ -95,7 +95,8 @@ class ControllerNode(LifecycleNode):
         self._plan_until = self._state_at = -1.0
         self._came = threading.Condition()
         self._deactivating = False
-        self._reported = 0.0
+        self._reported = (time.monotonic(), (0, 0))
+        """When the last report was made, and states and plans by then."""
         self._make_topics(clock)
         self.get_logger().info(
             f"promise class {self.real_time.promise_class}"
@@ -113,7 +114,7 @@ class ControllerNode(LifecycleNode):
         if sink.kind != "joint_trajectory":
             raise MbrlError(f"sink kind '{sink.kind}' of robot '{self.robot.name}': it takes joint_trajectory")
         make, hear = super().create_publisher, self.create_subscription  # plain publishers: they outlive deactivation
-        self.command_pub = make(JointTrajectory, sink.topic, 1)
+        self.command_pub = make(JointTrajectory, sink.topic, 10)  # so that observers see every one
         self.reference_pub = make(JointState, "~/reference", NEWEST)
         self.state_pub = make(String, "~/state", LATCHED)
         self.diagnostics_pub = make(DiagnosticArray, "/diagnostics", 10)
@@ -267,12 +268,18 @@ class ControllerNode(LifecycleNode):
         p50, p99 = self.loop.late.percentile(50, 99)
         took50, took99 = self.loop.took.percentile(50, 99)
         guard = self.guard
+        now, counts = time.monotonic(), (guard.slot.count, guard.counts["plans"])
+        since = now - self._reported[0]
+        state_rate, plan_rate = ((new - old) / since for new, old in zip(counts, self._reported[1], strict=True))
+        self._reported = (now, counts)
         values: dict[str, object] = {
             "state": guard.state.shown,
             "reason": guard.reason,
             "status": str(guard.status),
             "promise_class": self.real_time.promise_class,
             "rate_hz": 1.0 / guard.dt,
+            "state_rate_hz": state_rate,
+            "plan_rate_hz": plan_rate,
             "ticks": self.loop.ticks,
             "overruns": self.loop.overruns,
             "late_ms_p50": p50 * 1e3,

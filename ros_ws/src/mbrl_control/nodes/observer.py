@@ -38,12 +38,19 @@ class Record:
 class Observer(Node):
     """Listens to joint states, commands, the guard's state and the diagnostics."""
 
-    def __init__(self, robot: Robot, limits: Limits, name: str = "observer", context: Context | None = None) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        limits: Limits,
+        name: str = "observer",
+        context: Context | None = None,
+        since_ns: int | None = None,
+    ) -> None:
         super().__init__(name, context=context)
         self.robot = robot
         self.record = Record()
         self.judge = Judge(limits)
-        self._base = self.get_clock().now().nanoseconds
+        self._base = self.get_clock().now().nanoseconds if since_ns is None else since_ns
         self._map, self._command_map = JointMap(robot.joints), JointMap(robot.joints)
         self._topic = self.resolve_topic_name(robot.sink.topic)
         self.create_subscription(JointState, robot.state_topic, self._on_state, NEWEST)
