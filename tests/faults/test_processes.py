@@ -105,6 +105,11 @@ def test_estop_over_the_topic_and_back_through_reset_and_arm(domain: int) -> Non
         stack.armed()
         assert stack.ask("stop").success
         stack.until(lambda: person.state == "FAULT", "fault by service")
+        assert stack.ask("reset").success
+        volatile = person.create_publisher(Bool, "controller/estop", 1)
+        stack.until(lambda: volatile.get_subscription_count() == 1, "heard by the guard's volatile subscription")
+        volatile.publish(Bool(data=True))
+        stack.until(lambda: person.state == "FAULT", "fault by a volatile publisher")
         stack.clean()
 
 

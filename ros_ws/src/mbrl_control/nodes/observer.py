@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -75,14 +77,15 @@ class Observer(Node):
         self.record.state_t.append(t)
         self.record.q.append(np.asarray(message.position)[self._map.index(list(message.name))])
 
-    def _on_command(self, message: JointTrajectory) -> None:
+    def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
+        at = (info["source_timestamp"] - self._base) / convert.SECOND  # when it was sent, however late it is heard
         order = self._command_map.index(list(message.joint_names))
         start = convert.to_ns(message.header.stamp) - self._base
         after = [p.time_from_start.sec * convert.SECOND + p.time_from_start.nanosec for p in message.points]
         t = (start + np.array(after, dtype=np.int64)) / convert.SECOND
         rows = [[getattr(p, name) for p in message.points] for name in ("positions", "velocities", "accelerations")]
         q, v, a = (np.array(row, dtype=float)[:, order] for row in rows)
-        self.judge.see(Sent(self.now(), t, q, v, a))
+        self.judge.see(Sent(at, t, q, v, a))
         self.record.command_t.append(float(t[0]))
         self.record.q_ref.append(q[0])
         self.record.v_ref.append(v[0])

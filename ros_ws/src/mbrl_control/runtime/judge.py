@@ -17,6 +17,8 @@ from mbrl_control.core import Limits
 STEP = 0.001
 RELATIVE = 1e-6
 """Share by which a limit may be passed before it counts: rounding, nothing else."""
+BRIDGE = 1e-4
+"""Less than this before its first point [s], a command counts as taking over right there."""
 SPLICE = (1e-7, 1e-5, 1e-3)
 """Largest step of position, velocity and acceleration across a splice [rad, rad/s, rad/s^2]."""
 
@@ -43,11 +45,13 @@ class Judge:
     commands: int = 0
     examples: list[str] = field(default_factory=list)
     _last: Sent | None = None
+    _from: float = 0.0
+    """Up to where everything has been sampled."""
     _lower: np.ndarray | None = None
     _upper: np.ndarray | None = None
 
     def see(self, sent: Sent) -> None:
-        """A command takes over from the one before at its own first point."""
+        """A command takes over from the one before when it comes, at its own first point at the earliest."""
         self.commands += 1
         if not all(np.isfinite(x).all() for x in (sent.t, sent.q, sent.v, sent.a)):
             self.nonfinite += 1
@@ -62,18 +66,22 @@ class Judge:
             self._upper = np.maximum(self.limits.upper, sent.q[0])
             if np.any(sent.v[0] != 0.0) or np.any(sent.a[0] != 0.0):
                 self._count("starts in motion", sent.t[0])
-        elif sent.at < sent.t[0] - 1e-9:  # it begins later: the sink goes there from where it is
-            self._sample(self._last, self._last.t[0], sent.at)
-            sent = self._bridge(self._last, sent)
+            self._from = float(sent.t[0])
+        elif sent.t[0] - sent.at > BRIDGE:  # it begins later: the sink goes there from where it is
+            self._sample(self._last, self._from, sent.at)
+            sent, self._from = self._bridge(self._last, sent), sent.at
         else:
-            self._sample(self._last, self._last.t[0], sent.t[0])
-            self._splice(self._last, sent)
+            over = max(sent.at, float(sent.t[0]))
+            self._sample(self._last, self._from, over)
+            self._splice(self._last, sent, over)
+            self._from = over
         self._last = sent
 
     def finish(self) -> None:
         """The last command is followed to its end."""
         if self._last is not None:
-            self._sample(self._last, self._last.t[0], self._last.t[-1])
+            self._sample(self._last, self._from, float(self._last.t[-1]))
+            self._from = float(self._last.t[-1])
 
     def forget(self) -> None:
         """The sink was reset, as a simulation is: what was sent before does not count any more."""
@@ -86,12 +94,12 @@ class Judge:
         join = np.concatenate
         return Sent(new.at, join([[new.at], new.t]), join([q, new.q]), join([v, new.v]), join([a, new.a]))
 
-    def _splice(self, old: Sent, new: Sent) -> None:
-        before = _at(old, np.array([new.t[0]]))
-        for name, was, now, allowed in zip("qva", before, (new.q, new.v, new.a), SPLICE, strict=False):
+    def _splice(self, old: Sent, new: Sent, t: float) -> None:
+        at = np.array([t])
+        for name, was, now, allowed in zip("qva", _at(old, at), _at(new, at), SPLICE, strict=False):
             step = np.abs(was[0] - now[0]).max()
             if step > allowed:
-                self._count(f"step of {name} across a splice", new.t[0], step)
+                self._count(f"step of {name} across a splice", t, step)
 
     def _sample(self, sent: Sent, start: float, end: float) -> None:
         if end <= start:

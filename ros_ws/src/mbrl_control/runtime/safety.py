@@ -44,7 +44,7 @@ NEAR = 0.1
 class GuardConfig:
     """Parameters of the guard."""
 
-    rate: float = param(100.0, "ticks a second", unit="Hz", low=20.0, high=500.0)
+    rate: float = param(100.0, "ticks a second", unit="Hz", low=50.0, high=500.0)
     lead: float = param(0.03, "how far ahead the reference is committed", unit="s", low=0.0, high=0.05)
     state_timeout: float = param(
         0.0,
@@ -120,7 +120,7 @@ class Guard:
         self.dt = round(1e9 / config.rate) / 1e9  # whole nanoseconds: stamps on the wire are exact
         self.limits = _inner(limits.at_speed(config.speed), config.margin)
         self.state_timeout = config.state_timeout or state_timeout
-        self.lead = max(1, round(config.lead / self.dt))
+        self.lead = max(2, round(config.lead / self.dt))
         self.inbox: deque[Entry] = deque()
         self.slot = StateSlot(joints)
         self.state = GuardState.INACTIVE
@@ -260,11 +260,10 @@ class Guard:
             self._held = None
             self._lose_plan("time was set back")
             self._happen(Event.STATE_LOST, "time was set back")
-        elif self._queue and index > self._queue[-1].index:
+        elif self._queue and now > self._queue[-1].index * self.dt + 1e-9:
             # Nothing was sent for longer than what was committed: the arm has begun its stop tail by itself.
             self.status |= Status.OVERRUN
-            gap = (index - self._queue[-1].index + self.lead) * self.dt
-            self._happen(Event.STATE_LOST, f"the guard itself was not run for {gap:.3f} s")
+            self._happen(Event.STATE_LOST, f"the guard itself was not run for {now - self._now:.3f} s")
         self._now, self._index = now, index
 
     def _watch(self, now: float, mono: float) -> None:
