@@ -52,6 +52,8 @@ class Observer(Node):
         self.robot = robot
         self.record = Record()
         self.judge = Judge(limits)
+        self._simulated = since_ns is not None
+        """Whether stamps are a simulation's time, counted from ``since_ns``."""
         self._base = self.get_clock().now().nanoseconds if since_ns is None else since_ns
         self._map, self._command_map = JointMap(robot.joints), JointMap(robot.joints)
         self._topic = self.resolve_topic_name(robot.sink.topic)
@@ -78,10 +80,11 @@ class Observer(Node):
         self.record.q.append(np.asarray(message.position)[self._map.index(list(message.name))])
 
     def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
-        at = (info["source_timestamp"] - self._base) / convert.SECOND  # when it was sent, however late it is heard
         order = self._command_map.index(list(message.joint_names))
         start = convert.to_ns(message.header.stamp) - self._base
         after = [p.time_from_start.sec * convert.SECOND + p.time_from_start.nanosec for p in message.points]
+        # When it was sent, however late it is heard; in simulated time nobody knows, and its own first point must do.
+        at = (start if self._simulated else info["source_timestamp"] - self._base) / convert.SECOND
         t = (start + np.array(after, dtype=np.int64)) / convert.SECOND
         rows = [[getattr(p, name) for p in message.points] for name in ("positions", "velocities", "accelerations")]
         q, v, a = (np.array(row, dtype=float)[:, order] for row in rows)
