@@ -246,9 +246,6 @@ def test_a_misspelt_argument_names_the_nearest(includes, expand):
     with pytest.raises(ConfigError) as caught:
         expand(text, {"robt": "ur5e"}, b="launch: [arg: {name: other, default: x}]")
     assert str(caught.value) == "robt: a.launch.yaml has no such argument; did you mean 'robot'?"
-    expand(
-        "launch: [include: {file: $(dirname)/b.launch.yaml}]", {"deep": "1"}, b="launch: [arg: {name: deep}]"
-    ) if 0 else None
 
 
 def test_a_misspelt_argument_of_an_include_is_told_with_its_line(expand):
