@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -39,12 +39,6 @@ class Stoppable(Protocol):
         ...
 
 
-class StoppableNode(Stoppable, Protocol):
-    """A node that can be stopped."""
-
-    def destroy_node(self) -> None: ...
-
-
 def die_with_parent() -> None:
     """Ask the kernel for a SIGTERM when the process that started us is gone, so that no orphan commands an arm."""
     parent = os.getppid()
@@ -62,7 +56,7 @@ def avoid_shared_memory() -> None:
     os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
 
 
-def run(make: Callable[[], Node], name: str) -> int:
+def run(make: Callable[[], Stoppable], name: str) -> int:
     """Make a node, spin it, and let it finish when it is told to stop. Returns the exit status."""
     asked: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -72,7 +66,7 @@ def run(make: Callable[[], Node], name: str) -> int:
     avoid_shared_memory()
     try:
         rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
-        node = make()
+        stoppable = make()
     except MbrlError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return 2
@@ -80,18 +74,19 @@ def run(make: Callable[[], Node], name: str) -> int:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         print(f"{name}: cannot start: {first}", file=sys.stderr, flush=True)
         return 2
+    node = cast(Node, stoppable)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stop_by = 0.0
     try:
-        while not asked and node.failure is None:  # type: ignore[attr-defined]
+        while not asked and stoppable.failure is None:
             executor.spin_once(timeout_sec=0.1)
-        if node.failure is not None:  # type: ignore[attr-defined]
-            print(f"{name}: failed: {node.failure!r}", file=sys.stderr, flush=True)  # type: ignore[attr-defined]
+        if stoppable.failure is not None:
+            print(f"{name}: failed: {stoppable.failure!r}", file=sys.stderr, flush=True)
             return 1
-        node.begin_stop()  # type: ignore[attr-defined]
+        stoppable.begin_stop()
         stop_by = time.monotonic() + STOP_WITHIN
-        while not node.stopped() and time.monotonic() < stop_by:  # type: ignore[attr-defined]
+        while not stoppable.stopped() and time.monotonic() < stop_by:
             executor.spin_once(timeout_sec=0.01)
     except ExternalShutdownException:
         pass
