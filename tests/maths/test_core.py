@@ -273,12 +273,6 @@ def test_costs_are_the_sum_over_the_horizon_of_weighted_norms_after_each_step():
         assert found[i, 1] == pytest.approx(3.0 * sum(effort) / 5)
 
 
-def test_whole_steps_forgive_rounding():
-    assert core.whole_steps(0.3, 0.1) == 3
-    assert core.whole_steps(0.29, 0.1) == 2
-    assert core.whole_steps(0.0, 0.1) == 0
-
-
 def test_finite_means_every_element_of_every_array():
     assert core.is_finite(np.zeros(3), np.ones((2, 2)))
     assert not core.is_finite(np.zeros(3), np.array([0.0, np.inf]))

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 
 from mbrl_control.config import Param, add_flags, from_flags, nearest, params
 from mbrl_control.core import MbrlError
+from mbrl_control.registry import KINDS
 from mbrl_control.runtime.demo import DemoConfig
 
-KINDS = ("robots", "tasks", "dynamics", "planners")
 PARAMETER_FIELDS = ("name", "default", "unit", "low", "high", "choices", "live", "doc")
 
 TEACH = """\

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -572,8 +571,3 @@ class Servo:
 def is_finite(*arrays: Array) -> bool:
     """Whether every element of every array is finite."""
     return all(bool(np.isfinite(a).all()) for a in arrays)
-
-
-def whole_steps(duration: float, dt: float) -> int:
-    """How many steps of ``dt`` fit into ``duration``, forgiving rounding."""
-    return math.floor(duration / dt + 1e-9)

@@ -77,7 +77,6 @@ def run(make: Callable[[], Stoppable], name: str) -> int:
     node = cast(Node, stoppable)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    stop_by = 0.0
     try:
         while not asked and stoppable.failure is None:
             executor.spin_once(timeout_sec=0.1)
