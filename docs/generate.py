@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mbrl_control import registry
-from mbrl_control.cli import DemoConfig
 from mbrl_control.config import Param, params
 from mbrl_control.nodes import controller, planner
+from mbrl_control.runtime.demo import DemoConfig
 from mbrl_control.runtime.safety import GuardConfig
 from mbrl_control.runtime.states import TABLE, Event, GuardState
 from mbrl_sim import node as sim

@@ -19,9 +19,11 @@ import pytest
 import mbrl_control
 import mbrl_sim
 from mbrl_control import cli, registry
-from mbrl_control.config import params
+from mbrl_control.commands import launch as launch_command
+from mbrl_control.config import from_flags, params
 from mbrl_control.core import Goal, Observation, State
 from mbrl_control.runtime import launch
+from mbrl_control.runtime.demo import DemoConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -84,17 +86,17 @@ def test_the_readme_shows_commands():
 @pytest.mark.parametrize("command", shown_commands())
 def test_every_command_in_the_readme_is_understood(command):
     words = shlex.split(command)[1:]
-    top, commands = cli._parsers()
-    cli._known_options(words, top, commands)
+    top, commands = cli.parsers()
+    cli.check_options(words, top, commands)
     args = top.parse_args(words)
     assert args.command in commands or "--help" in words
     if args.command == "launch":
-        path, _ = cli._launch_file(args.file)
+        path, _ = launch_command.launch_file(args.file)
         launch.expand(path, launch.assignments(args.arguments))
     if args.command == "list" and args.name:
         registry.load(args.kind, args.name)
     if args.command == "demo":
-        cli.from_flags(cli.DemoConfig, args)
+        from_flags(DemoConfig, args)
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def test_planner_killed_is_a_hold_that_ends_with_its_respawn(domain: int) -> Non
 
 
 def test_simulation_killed_stops_the_guard_and_its_return_starts_nothing(domain: int) -> None:
-    with Stack(domain) as stack:
+    with Stack(domain, state_timeout=0.0) as stack:
         stack.armed()
         stack.person.goal(0.45, 0.25, 0.45)
         stack.until(lambda: np.abs(stack.person.record.v_ref[-1]).max() > 0.2, "the arm moves")

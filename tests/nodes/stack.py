@@ -24,6 +24,14 @@ from mbrl_control.runtime.launch import expand
 from mbrl_control.runtime.processes import Launcher
 
 PATIENCE = 20.0
+STALL = 0.15
+"""Nothing here computes for this long [s]: who finds that it did was not let run."""
+OUTSIDE = "HOLD: the guard itself was not run"
+"""What the guard says when the machine gave it no time."""
+
+
+class StalledError(AssertionError):
+    """The machine stood still in a test of real time: it says nothing about the stack, and is tried again."""
 
 
 class Person(Observer):
@@ -67,6 +75,7 @@ class Stack:
         only: tuple[str, ...] = (),
         extra: dict[str, str] | None = None,
         since_ns: int | None = None,
+        state_timeout: float = 0.5,
         **arguments: str,
     ) -> None:
         specs = expand(
@@ -75,11 +84,16 @@ class Stack:
             environ={**os.environ, "ROS_DOMAIN_ID": str(domain)},
         )
         self.specs = {spec.name: replace(spec, essential=False) for spec in specs}
-        for name, flags in (extra or {}).items():
+        # Patient with a busy machine, but for tests of that patience; 0 is the guard's own.
+        patience = {"controller": f"-p state_timeout:={state_timeout}"}
+        for name, flags in (*patience.items(), *(extra or {}).items()):
             self.specs[name] = replace(self.specs[name], argv=(*self.specs[name].argv, *flags.split()))
         self.since_ns = since_ns
         self.domain, self.only = domain, only or tuple(self.specs)
         self.lines: list[str] = []
+        self.stalls: list[float] = []
+        """How long nobody let us run, each time [s]."""
+        self._spun = time.monotonic()
         self.launchers: dict[str, Launcher] = {}
 
     def __enter__(self) -> Stack:
@@ -92,7 +106,7 @@ class Stack:
             self.start(name)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         for launcher in self.launchers.values():
             launcher.begin_stop()
         for launcher in self.launchers.values():
@@ -100,6 +114,10 @@ class Stack:
         self.executor.shutdown(timeout_sec=0.5)
         self.person.destroy_node()
         rclpy.shutdown(context=self.context)
+        stalls = [f"{stall:.2f} s" for stall in self.stalls]
+        stalls += [words for _, words in self.person.record.guard if words.startswith(OUTSIDE)]
+        if stalls and isinstance(error, AssertionError):
+            raise StalledError(f"the machine stood still: {', '.join(stalls)}") from error
 
     def start(self, name: str) -> None:
         launcher = Launcher([self.specs[name]], on_line=lambda who, text: self.lines.append(f"{who}: {text}"))
@@ -113,10 +131,15 @@ class Stack:
         for launcher in self.launchers.values():
             launcher.poll(0.0)
         self.executor.spin_once(timeout_sec=0.01)
+        now = time.monotonic()
+        if now - self._spun > STALL:
+            self.stalls.append(now - self._spun)
+        self._spun = now
 
     def until(self, condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
         """Spin until it is so; fails with what the nodes said."""
-        give_up = time.monotonic() + patience
+        self._spun = time.monotonic()
+        give_up = self._spun + patience
         while not condition():
             assert time.monotonic() < give_up, (
                 f"{what}: not within {patience} s; {self.person.guard_state}\n" + "\n".join(self.lines[-20:])
@@ -125,7 +148,8 @@ class Stack:
 
     def during(self, seconds: float, holds: Callable[[], bool], what: str) -> None:
         """Spin for a while in which something must stay so."""
-        end = time.monotonic() + seconds
+        self._spun = time.monotonic()
+        end = self._spun + seconds
         while time.monotonic() < end:
             self.spin()
             assert holds(), f"{what}; {self.person.guard_state}"

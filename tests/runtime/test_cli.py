@@ -11,6 +11,7 @@ import pytest
 
 from mbrl_control import cli, nodes, registry
 from mbrl_control.config import params
+from mbrl_control.runtime.demo import DemoConfig
 
 HEAVY = {"torch", "mujoco", "onnxruntime", "onnx", "casadi", "rclpy", "matplotlib", "rich", "scipy"}
 """What may not be loaded to print a page of help."""
@@ -167,7 +168,7 @@ def demo(monkeypatch):
     """Stands in for the demonstration; keeps the options it was given."""
     given = []
     module = types.ModuleType("mbrl_control.nodes.demo")
-    module.run = lambda options: given.append(options) or 1
+    module.run = lambda options: given.append(options) or (1, {"goals": 3})
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(nodes, "demo", module, raising=False)
     return given
@@ -176,8 +177,8 @@ def demo(monkeypatch):
 def test_demo_hands_over_what_the_flags_say(mbrl, demo):
     argv = ["--robot", "ur5e", "--seconds=20", "--json", "o.json", "--out", "there", "--seed", "7", "--speed", "0.5"]
     assert mbrl("demo", *argv) == (1, "", "")
-    expected = cli.DemoConfig(robot="ur5e", seconds=20.0, json="o.json", out="there", seed=7, speed=0.5)
-    assert demo == [expected]
+    assert demo == [DemoConfig(robot="ur5e", seconds=20.0, out="there", seed=7, speed=0.5)]
+    assert json.loads(Path("o.json").read_text()) == {"goals": 3}
 
 
 def test_a_result_that_cannot_be_written_is_told_before_the_work(mbrl, demo):
@@ -186,7 +187,11 @@ def test_a_result_that_cannot_be_written_is_told_before_the_work(mbrl, demo):
     assert "no such file or directory" in err
 
 
-def test_an_existing_result_is_not_harmed_by_the_check(mbrl, demo, tmp_path):
+def test_a_result_is_not_harmed_by_a_run_that_gives_none(mbrl, demo, monkeypatch, tmp_path):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["mbrl_control.nodes.demo"], "run", interrupted)
     (tmp_path / "old.json").write_text("old")
     mbrl("demo", "--json", tmp_path / "old.json")
     mbrl("demo", "--json", tmp_path / "new.json")

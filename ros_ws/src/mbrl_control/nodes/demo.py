@@ -7,7 +7,6 @@ reached and promises kept is judged from the topics alone (``observer.py``).
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import time
@@ -102,8 +101,8 @@ class Driver(Observer):
         self._push_pub.publish(message)
 
 
-def run(options: DemoConfig) -> int:
-    """Run the demonstration; 0 if every goal was reached and nothing was violated, 1 if not, 130 if interrupted."""
+def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
+    """The status (0: every goal reached, nothing violated; 1: not so; 130: interrupted) and the figures."""
     console = Console()
     robot: Robot = registry.make("robots", options.robot)
     task: Task = registry.make("tasks", options.task, robot)
@@ -135,9 +134,7 @@ def run(options: DemoConfig) -> int:
         figures = summary(driver, options)
         path = report.write(folder, driver.record, driver.schedule, driver.judge, figures, robot)
         driver.destroy_node()
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
-    return verdict(console, driver, figures, path, failed, bool(interrupted))
+    return verdict(console, driver, figures, path, failed, bool(interrupted)), figures
 
 
 def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: list[int], died: list[Exit]) -> str:

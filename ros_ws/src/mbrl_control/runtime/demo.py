@@ -32,7 +32,6 @@ class DemoConfig:
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
     seed: int = param(0, "seed of goals, pushes, planner and simulation", low=0, high=2**31 - 1)
     out: str = param("runs", "folder in which the run gets a folder of its own")
-    json: str = param("", "file to which the result is written as JSON")
 
 
 @dataclass

@@ -1,0 +1,35 @@
+"""``mbrl demo``: the main job, complete."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from mbrl_control.config import add_flags, from_flags
+from mbrl_control.core import MbrlError
+from mbrl_control.runtime.demo import DemoConfig
+
+SUMMARY = "the main job, complete: a simulated arm, planner, guard and a verdict"
+TEACH = """\
+Exit status: 0 if every goal was reached and no promise was broken, as judged by an independent observer.
+
+examples:
+  mbrl demo                               45 s on a simulated Panda
+  mbrl demo --seconds 20 --json out.json
+  mbrl demo --speed 0.3 --seed 7
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser, DemoConfig)
+
+
+def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
+    options = from_flags(DemoConfig, args)
+    try:
+        from mbrl_control.nodes import demo
+    except ModuleNotFoundError as error:
+        needed = "pip install 'mbrl_control[demo]', or source ROS 2's setup file"
+        raise MbrlError(f"demo: no module '{error.name}' is installed; {needed}") from None
+    return demo.run(options)
