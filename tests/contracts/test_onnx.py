@@ -10,19 +10,12 @@ import torch
 
 from mbrl_control.core import Observation, State
 
-from .combinations import Names, accepted, build, goal_for, observe
-
-
-def traceable(names: Names) -> bool:
-    """Our planners have to trace; somebody else's may: whoever has ``iterate`` says that it does."""
-    return "." not in names.planner or hasattr(build(names).planner, "iterate")
-
+from .combinations import accepted, build, goal_for, observe
 
 # Runge-Kutta's four evaluations a step, unrolled, take longer to trace than the whole of the default suite may.
 TRACED = [
     pytest.param(names, marks=() if names.dynamics == "kinematic" else pytest.mark.slow, id=str(names))
     for names in accepted("tasks", "dynamics", "planners")
-    if traceable(names)
 ]
 
 

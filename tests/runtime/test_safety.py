@@ -238,7 +238,7 @@ def test_a_bad_plan_is_refused_whole_and_three_stop_the_arm(reason: str, monkeyp
 def test_a_second_planner_is_not_listened_to() -> None:
     rig = Rig().armed()
     foreign = swing_plan(rig.now + 0.05, 10_000, rig.now)
-    rig.guard.inbox.append(PlanArrived(replace(foreign, q=foreign.q + 0.2), 99, 0.05))
+    rig.guard.inbox.append(PlanArrived(replace(foreign, q=foreign.q + 0.2), 99))
     rig.run(0.2)
     assert rig.guard.counts["plan refused: a second planner"] == 1
     assert rig.state is S.ACTIVE

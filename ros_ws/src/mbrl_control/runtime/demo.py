@@ -31,7 +31,6 @@ class DemoConfig:
     seconds: float = param(45.0, "how long it runs once the robot is armed", unit="s", low=1.0, high=86400.0)
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
     seed: int = param(0, "seed of goals, pushes, planner and simulation", low=0, high=2**31 - 1)
-    viewer: bool = param(True, "serve the view in the browser and print its link")
     out: str = param("runs", "folder in which the run gets a folder of its own")
 
 
