@@ -22,13 +22,14 @@ from typing import Annotated, Any, NamedTuple
 import mujoco as compiled
 import numpy as np
 
+from mbrl_control import mjcf
 from mbrl_control.config import param
-from mbrl_control.core import MbrlError, Robot
+from mbrl_control.core import Robot
+from mbrl_control.mjcf import Model
 from mbrl_sim.jtc import Points, TrajectoryController
 
 mujoco: Any = compiled
 """Its bindings are compiled and come without types."""
-Model = Any
 Array = np.ndarray
 KINDS = ("position", "velocity", "effort")
 """The sinks that take one number for each joint."""
@@ -38,10 +39,6 @@ BAD = {
     int(mujoco.mjtWarning.mjWARN_BADQVEL): "velocity",
     int(mujoco.mjtWarning.mjWARN_BADQACC): "acceleration",
 }
-
-
-class WorldError(MbrlError):
-    """A robot and its MJCF that do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -72,13 +69,12 @@ class World:
 
     def __init__(self, robot: Robot, config: Config | None = None) -> None:
         self.robot, self.config = robot, config or Config()
-        mujoco.set_mju_user_warning(lambda _text: None)  # else MuJoCo writes MUJOCO_LOG.TXT; we read the counters
         self.nominal, self.model = _models(robot, self.config.payload)
         self.data, self._nominal_data = mujoco.MjData(self.model), mujoco.MjData(self.nominal)
         self.step_ns = round(self.model.opt.timestep * 1e9)
         self._tip = self.model.body(robot.tip_body).id
-        self._q_at, self._v_at = _addresses(self.model, robot)
-        self._driven, self._motors = _motors(self.model, robot)
+        self._q_at, self._v_at = mjcf.addresses(self.model, robot)
+        self._driven, self._motors = mjcf.motors(self.model, robot)
         self._gear = self.model.actuator_gear[self._motors, 0].copy()
         self._torque_limit = np.where(self._driven, robot.limits.torque, 0.0)
         lag = self.config.lag + (robot.servo.lag if robot.servo else 0.0)
@@ -86,7 +82,7 @@ class World:
         self._timeout_ns = round(self.config.sink_timeout * 1e9)
         self._rng = np.random.default_rng(self.config.seed)
         self._sent: deque[Sample] = deque(maxlen=round(self.config.latency * 1e9 / self.step_ns) + 1)
-        self.jtc = TrajectoryController(robot.joints, robot.home)
+        self.jtc = TrajectoryController(robot.driver_joints, robot.home)
         self.reset()
         self._brake_damping = self._stable_damping()
 
@@ -102,24 +98,22 @@ class World:
         """Whether neither the joints nor their reference move."""
         return not max(np.abs(self.data.qvel[self._v_at]).max(), np.abs(self._v_ref).max()) > 0.01
 
-    def reset(self) -> None:
-        """At home, at rest, at time 0; the trajectory controller holds home and no sink is in error."""
-        model, data = self.model, self.data
-        key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, "home")
-        mujoco.mj_resetData(model, data) if key < 0 else mujoco.mj_resetDataKeyframe(model, data, key)
-        data.time, data.qvel[:] = 0.0, 0.0
-        data.qpos[self._q_at] = self.robot.home
+    def reset(self, q: Annotated[Array, "nj"] | None = None) -> None:
+        """At ``q``, or at home, at rest, at time 0; the trajectory controller holds it and no sink is in error."""
+        mjcf.reset(self.robot, self.model, self.data)
+        start = (self.robot.home if q is None else q).astype(float)
+        self.data.qpos[self._q_at] = start
         self.ns = 0
         self.diverged = ""
         self.dead: dict[str, str] = {}
         """Sinks in error, and why: as after a message of the wrong size, until the next reset."""
         self._kind = "trajectory" if self.robot.servo else "brake"
-        self._q_ref, self._v_ref = self.robot.home.astype(float), np.zeros(self.robot.nj)
+        self._q_ref, self._v_ref = start, np.zeros(self.robot.nj)
         self._q_seen, self._v_seen = self._q_ref, self._v_ref
         self._value, self._commanded_ns = np.zeros(self.robot.nj), 0
         self._torque = np.zeros(self.robot.nj)
         self._push_until = 0
-        self.jtc.hold(self.robot.home)
+        self.jtc.hold(start)
         self._sent.clear()
         self._remember()
 
@@ -255,51 +249,22 @@ class World:
 
 def _models(robot: Robot, payload: float) -> tuple[Model, Model]:
     """The robot as mounted, and as it is simulated: the same model, unless there is a payload nobody knows of."""
-    try:
-        spec = mujoco.MjSpec.from_file(str(robot.world))
-        if spec.body(robot.tip_body) is None:
-            raise WorldError(f"{robot.world.name}: no body '{robot.tip_body}' for the tip of {robot.name}")
-        if robot.mount:
-            robot.mount(spec)
-        nominal = spec.compile()
-        if payload:
-            at = _tip_in_body(robot, nominal)
-            inertia = [1e-4 * payload] * 3
-            spec.body(robot.tip_body).add_body(  # without ipos, MuJoCo would count pos twice
-                pos=at, mass=payload, ipos=[0.0, 0.0, 0.0], inertia=inertia, explicitinertial=True
-            )
-        model = spec.compile() if payload else nominal
-    except ValueError as error:
-        raise WorldError(f"{robot.world}: {str(error).splitlines()[0]}") from None
-    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    nominal.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-    return nominal, model
+    spec = mjcf.read(robot)
+    nominal = mjcf.compiled(robot, spec)
+    if not payload:
+        return nominal, nominal
+    at = _tip_in_body(robot, nominal)
+    inertia = [1e-4 * payload] * 3
+    spec.body(robot.tip_body).add_body(  # without ipos, MuJoCo would count pos twice
+        pos=at, mass=payload, ipos=[0.0, 0.0, 0.0], inertia=inertia, explicitinertial=True
+    )
+    return nominal, mjcf.compiled(robot, spec)
 
 
 def _tip_in_body(robot: Robot, model: Model) -> Annotated[Array, "3"]:
     """The tip in the frame of the body that carries it; the robot's base is at the world's origin."""
     data = mujoco.MjData(model)
-    data.qpos[_addresses(model, robot)[0]] = robot.home
+    data.qpos[mjcf.addresses(model, robot)[0]] = robot.home
     mujoco.mj_kinematics(model, data)
     body = data.body(robot.tip_body)
     return body.xmat.reshape(3, 3).T @ (np.asarray(robot.tip(np, robot.home)) - body.xpos)
-
-
-def _addresses(model: Model, robot: Robot) -> tuple[Array, Array]:
-    """Where the robot's joints lie in qpos and in qvel."""
-    ids = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, joint) for joint in robot.joints]
-    for joint, number in zip(robot.joints, ids, strict=True):
-        if number < 0:
-            raise WorldError(f"{robot.world.name}: no joint '{joint}' of {robot.name}")
-    return model.jnt_qposadr[ids].copy(), model.jnt_dofadr[ids].copy()
-
-
-def _motors(model: Model, robot: Robot) -> tuple[Annotated[Array, "nj"], Array]:
-    """Which joints are driven, and the motors that do it; a joint that no channel moves needs none."""
-    ids = np.array([mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_ACTUATOR, joint) for joint in robot.joints])
-    coupled = (robot.channels.coupling != 0.0).any(axis=1)
-    for joint, number, needed in zip(robot.joints, ids, coupled, strict=True):
-        if needed and number < 0:
-            raise WorldError(f"{robot.world.name}: no motor '{joint}' for the joint of that name of {robot.name}")
-    driven = ids >= 0
-    return driven, ids[driven]

@@ -7,7 +7,7 @@ A part may refuse a combination with an ``MbrlError`` that says why. A file put 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from mbrl_control.core import Goal, MbrlError, Observation, State
 
 TINY = {"samples": 8, "horizon": 4}
 HORIZON = TINY["horizon"]
+COARSE = {"timestep": 0.01}
+"""Of models that compute in finer steps than they make: contracts hold at any, ``tests/maths`` looks at the finest."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,42 @@ class Parts:
     planner: Any = None
 
 
-def build(names: Names, xp: Any = np, planner: Mapping[str, Any] | None = None) -> Parts:
-    """Make the parts on one back end, the planner small."""
-    robot = registry.make("robots", names.robot)
-    task = registry.make("tasks", names.task, robot) if names.task else None
-    dynamics = registry.make("dynamics", names.dynamics, robot, xp) if names.dynamics else None
+@functools.cache
+def build(names: Names, xp: Any = np) -> Parts:
+    """The parts on one back end, the planner small; made once, since all of them are pure."""
+    return make(names, xp)
+
+
+def make(names: Names, xp: Any = np, planner: Mapping[str, Any] | None = None) -> Parts:
+    """As ``build``, but made anew, and with other parameters of the planner."""
+    robot = _robot(names.robot)
+    task = _task(names.task, names.robot) if names.task else None
+    dynamics = None
+    if names.dynamics:
+        overrides = _declared("dynamics", names.dynamics, COARSE)
+        dynamics = registry.make("dynamics", names.dynamics, robot, xp, overrides=overrides)
     if not names.planner:
         return Parts(robot, task, dynamics)
-    declared = params(registry.load("planners", names.planner).config)
-    overrides = {name: value for name, value in {**TINY, **(planner or {})}.items() if name in declared}
+    overrides = _declared("planners", names.planner, {**TINY, **(planner or {})})
     return Parts(
         robot, task, dynamics, registry.make("planners", names.planner, task, dynamics, xp, overrides=overrides)
     )
+
+
+@functools.cache
+def _robot(name: str) -> Any:
+    return registry.make("robots", name)
+
+
+@functools.cache
+def _task(name: str, robot: str) -> Any:
+    return registry.make("tasks", name, _robot(robot))
+
+
+def _declared(kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that the part has."""
+    declared = params(registry.load(kind, name).config)
+    return {key: value for key, value in values.items() if key in declared}
 
 
 @functools.cache
@@ -83,6 +109,15 @@ def _refusal(names: Names) -> MbrlError | None:
     return None
 
 
+NUMPY_ONLY = frozenset({"mujoco"})
+"""Models that may refuse other back ends, by a ``BackEndError``; all others run on torch."""
+
+
+def on_torch(found: Iterable[Names]) -> list[Names]:
+    """Those that have to run on torch as well."""
+    return [names for names in found if names.dynamics not in NUMPY_ONLY]
+
+
 def observe(parts: Parts, t: float = 1.0, near_limits: bool = False, seed: int = 0) -> Observation:
     """A moving robot near home, or at the upper end of its joints, with whatever else its task reads."""
     rng = np.random.default_rng(seed)
@@ -96,8 +131,12 @@ def observe(parts: Parts, t: float = 1.0, near_limits: bool = False, seed: int =
 
 
 def goal_for(parts: Parts, seed: int = 0) -> Goal:
-    task = parts.task
-    return Goal.still(task.sample_goal(np.random.default_rng(seed)), parts.planner.horizon, task.tolerance, task.dwell)
+    return Goal.still(_drawn(parts.task, seed), parts.planner.horizon, parts.task.tolerance, parts.task.dwell)
+
+
+@functools.cache
+def _drawn(task: Any, seed: int) -> np.ndarray:
+    return frozen(task.sample_goal(np.random.default_rng(seed)))
 
 
 def frozen(x: Any) -> Any:

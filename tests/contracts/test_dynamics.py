@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import array_api_compat.torch as torch_xp
 import numpy as np
 import pytest
 import torch
 
 from mbrl_control import core
-from mbrl_control.core import Dynamics, Observation, State, rollout
+from mbrl_control.core import BackEndError, Dynamics, Observation, State, rollout
 
-from .combinations import accepted, build, equal, frozen, observe
+from .combinations import NUMPY_ONLY, accepted, build, equal, frozen, observe, on_torch
 
 COMBINATIONS = pytest.mark.parametrize("names", accepted("dynamics"), ids=str)
 SAMPLES, HORIZON = 3, 4
@@ -58,7 +60,7 @@ def test_a_plan_is_in_the_robots_coordinates(names):
     assert q.shape == v.shape == (HORIZON + 1, parts.robot.nj)
 
 
-@COMBINATIONS
+@pytest.mark.parametrize("names", on_torch(accepted("dynamics")), ids=str)
 def test_torch_takes_the_same_steps(names):
     parts, twin = build(names), build(names, torch_xp)
     obs, u = observe(parts), controls(parts)
@@ -66,6 +68,16 @@ def test_torch_takes_the_same_steps(names):
     found, _ = rollout(torch_xp, twin.dynamics, twin.dynamics.init(obs, {}), torch.asarray(u), {})
     for name, value in expected.items():
         np.testing.assert_allclose(found[name].numpy(), value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", [n for n in accepted("dynamics") if n.dynamics in NUMPY_ONLY], ids=str)
+def test_a_model_for_numpy_only_says_so_and_names_one_that_runs(names):
+    with pytest.raises(BackEndError) as refused:
+        build(names, torch_xp)
+    said = str(refused.value)
+    assert all(word in said for word in (names.dynamics, names.robot, torch_xp.__name__, "numpy only"))
+    other = said.rsplit("'", 2)[1]
+    assert build(dataclasses.replace(names, dynamics=other), torch_xp).dynamics.dt > 0.0
 
 
 @COMBINATIONS

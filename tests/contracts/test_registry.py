@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from mbrl_control import registry
+from mbrl_control import cli, registry
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import Robot
 from mbrl_control.registry import RegistryError
@@ -146,3 +146,68 @@ def test_a_plugin_from_outside_the_tree_is_one_of_ours(tmp_path, monkeypatch):
     finally:
         for module in [name for name in sys.modules if name.startswith("outside_of_mbrl")]:
             del sys.modules[module]
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """Puts modules on the path, and the metadata of a package that declares entry points."""
+    monkeypatch.syspath_prepend(tmp_path)
+    made = []
+
+    def install(package, entry_points, **modules):
+        metadata = tmp_path / f"{package}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
+        (metadata / "entry_points.txt").write_text(textwrap.dedent(entry_points), encoding="utf-8")
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+        for name, text in modules.items():
+            (tmp_path / package / f"{name}.py").write_text(textwrap.dedent(text), encoding="utf-8")
+        made.append(package)
+        registry._declared.cache_clear()
+
+    yield install
+    registry._declared.cache_clear()
+    for module in [name for name in sys.modules if name.split(".")[0] in made]:
+        del sys.modules[module]
+
+
+def test_what_an_installed_package_declares_is_listed_after_ours(install):
+    install("lab_of_mbrl", "[mbrl_control.tasks]\nanything = lab_of_mbrl.lazy\n", lazy=OUTSIDE)
+    assert registry.names("tasks") == [*registry.ours("tasks"), "lab_of_mbrl.lazy"]
+    assert registry.names("planners") == registry.ours("planners")
+    assert registry.load("tasks", "lab_of_mbrl.lazy").doc == "Reach, but lazily: somebody else's task."
+    with pytest.raises(RegistryError, match=r"did you mean 'lab_of_mbrl.lazy'\?"):
+        registry.load("tasks", "lab_of_lazy")
+
+
+BROKEN = {
+    "syntax": ("def f(:", r"SyntaxError: .*syntax\.py, line 1"),
+    "raises": ("\nraise ValueError('too\\nbad')", r"ValueError: too bad \(.*raises\.py, line 2\)"),
+    "imports": ("import no_such_module_of_mbrl", "no module 'no_such_module_of_mbrl' is installed"),
+    "empty": ("", r"needs a Config dataclass and a function make\(\)"),
+    "plain": ("class Config: pass\ndef make(config, robot): pass", r"takes a dataclass whose fields .* param\(\)"),
+    "bare": (
+        "import dataclasses\n@dataclasses.dataclass\nclass Config:\n    x: float = 1.0\ndef make(config, robot): pass",
+        r"takes a dataclass whose fields are declared with param\(\)",
+    ),
+}
+
+
+def test_a_broken_plugin_hides_itself_and_never_the_list(install, capsys):
+    declared = [f"broken_of_mbrl.{name}" for name in (*BROKEN, "missing")]
+    groups = "[mbrl_control.tasks]\n" + "".join(f"{i} = {name}\n" for i, name in enumerate(declared))
+    install("broken_of_mbrl", groups, **{name: text for name, (text, _) in BROKEN.items()})
+    install("garbled_of_mbrl", "[mbrl_control.tasks]\nno equals sign\n")
+    install("sound_of_mbrl", "[mbrl_control.tasks]\nlazy = sound_of_mbrl.lazy\n", lazy=OUTSIDE)
+    assert registry.names("tasks") == [*registry.ours("tasks"), *sorted(declared), "sound_of_mbrl.lazy"]
+    for name, (_, says) in {**BROKEN, "missing": ("", "no module 'broken_of_mbrl.missing' is installed")}.items():
+        with pytest.raises(RegistryError, match=says) as caught:
+            registry.load("tasks", f"broken_of_mbrl.{name}")
+        assert str(caught.value).startswith(f"task 'broken_of_mbrl.{name}': ")
+        assert "\n" not in str(caught.value)
+    assert cli.main(["list", "tasks"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert all("not usable: task" in lines[name] for name in declared)
+    assert "Reach, but lazily" in lines["sound_of_mbrl.lazy"]
+    assert "not usable" not in lines["reach"]

@@ -8,15 +8,16 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+from arms import ARMS, made
 
 from mbrl_control import core, registry
 from mbrl_control.core import MbrlError, Observation, Plan, State
 from mbrl_control.dynamics import analytic, kinematic, symbolic
 
 
-@pytest.fixture(scope="module")
-def panda():
-    return registry.make("robots", "panda")
+@pytest.fixture(scope="module", params=ARMS)
+def arm(request):
+    return made(request.param)
 
 
 @pytest.fixture(scope="module", params=["pendulum", "cartpole"])
@@ -35,49 +36,49 @@ def torch_state(s):
 
 class TestKinematic:
     @pytest.fixture
-    def model(self, panda):
-        return kinematic.make(kinematic.Config(dt=0.05), panda)
+    def model(self, arm):
+        return kinematic.make(kinematic.Config(dt=0.05), arm)
 
-    def test_it_is_a_dynamics_model_with_the_robots_bounds(self, model, panda):
+    def test_it_is_a_dynamics_model_with_the_robots_bounds(self, model, arm):
         assert isinstance(model, core.Dynamics)
         low, high = model.bounds()
-        np.testing.assert_array_equal(high, panda.channels.bound)
+        np.testing.assert_array_equal(high, arm.channels.bound)
         np.testing.assert_array_equal(low, -high)
 
-    def test_it_starts_from_the_reference_where_there_is_one(self, model, panda):
+    def test_it_starts_from_the_reference_where_there_is_one(self, model, arm):
         rng = np.random.default_rng(0)
-        bare = seen(panda, rng)
+        bare = seen(arm, rng)
         s = model.init(bare, {})
         np.testing.assert_array_equal(s["q"], bare.joints.q)
         np.testing.assert_array_equal(s["v"], bare.joints.v)
-        reference = rng.normal(size=14)
-        s = model.init(seen(panda, rng, reference=reference), {})
+        reference = rng.normal(size=2 * arm.nj)
+        s = model.init(seen(arm, rng, reference=reference), {})
         np.testing.assert_array_equal(np.concatenate([s["q"], s["v"]]), reference)
 
-    def test_a_slow_change_is_followed_exactly(self, model):
+    def test_a_slow_change_is_followed_exactly(self, model, arm):
         """Within the limits the velocity arrives, and the position gains the mean velocity times dt."""
-        q, v = np.full(7, 0.3), np.full(7, 0.1)
-        u = v + 0.3
+        q, v = np.full(arm.nj, 0.3), np.full(arm.nj, 0.1)
+        u = v + 0.2
         s, features, aux = model.step({"q": q, "v": v}, u, {})
         np.testing.assert_allclose(s["v"], u, atol=1e-15)
-        np.testing.assert_allclose(s["q"], q + 0.05 * 0.25, atol=1e-15)
+        np.testing.assert_allclose(s["q"], q + 0.05 * 0.2, atol=1e-15)
         np.testing.assert_array_equal(features["q"], s["q"])
         assert aux["disagreement"].shape == (1,)
         assert not aux["disagreement"].any()
 
-    def test_a_jump_is_limited_by_acceleration_and_bound(self, model, panda):
-        s = {"q": np.zeros(7), "v": np.zeros(7)}
-        limit = panda.limits.acceleration * 0.05
-        after, _, _ = model.step(s, np.full(7, 1e6), {})
-        np.testing.assert_allclose(after["v"], np.minimum(limit, panda.channels.bound), atol=1e-15)
+    def test_a_jump_is_limited_by_acceleration_and_bound(self, model, arm):
+        s = {"q": np.zeros(arm.nj), "v": np.zeros(arm.nj)}
+        limit = arm.limits.acceleration * 0.05
+        after, _, _ = model.step(s, np.full(arm.nj, 1e6), {})
+        np.testing.assert_allclose(after["v"], np.minimum(limit, arm.channels.bound), atol=1e-15)
         for _ in range(20):
-            after, _, _ = model.step(after, np.full(7, -1e6), {})
-        np.testing.assert_allclose(after["v"], -panda.channels.bound, atol=1e-15)
+            after, _, _ = model.step(after, np.full(arm.nj, -1e6), {})
+        np.testing.assert_allclose(after["v"], -arm.channels.bound, atol=1e-15)
 
-    def test_the_plan_read_between_knots_is_the_models_motion(self, model):
+    def test_the_plan_read_between_knots_is_the_models_motion(self, model, arm):
         """Half a step of half the length lands where ``Plan.at`` says: both are the same quadratic."""
-        u = np.linspace(-0.2, 0.2, 21).reshape(3, 7)
-        start = {"q": np.full(7, 0.1), "v": np.full(7, 0.05)}
+        u = np.linspace(-0.2, 0.2, 3 * arm.nj).reshape(3, arm.nj)
+        start = {"q": np.full(arm.nj, 0.1), "v": np.full(arm.nj, 0.05)}
         features, _ = core.rollout(np, model, start, u, {})
         q, v = model.plan(features, u)
         plan = Plan(0.0, model.dt, core.Mode.VELOCITY_REFERENCE, q, v, u, None, 0.0, 0)
@@ -87,32 +88,32 @@ class TestKinematic:
         np.testing.assert_allclose(halfway.q, start["q"] + (start["v"] + mean) / 2 * model.dt / 2, atol=1e-14)
         np.testing.assert_allclose(plan.at(model.dt / 2).a, (v[1] - v[0]) / model.dt, atol=1e-12)
 
-    def test_leading_axes_are_samples_and_nothing_is_written_to(self, model, panda):
+    def test_leading_axes_are_samples_and_nothing_is_written_to(self, model, arm):
         rng = np.random.default_rng(1)
-        u = rng.normal(size=(4, 3, 6, 7)) * 3
-        s = model.init(seen(panda, rng), {})
+        u = rng.normal(size=(4, 3, 6, arm.nj)) * 3
+        s = model.init(seen(arm, rng), {})
         kept = {name: value.copy() for name, value in s.items()}, u.copy()
         features, aux = core.rollout(np, model, s, u, {})
-        assert features["q"].shape == (4, 3, 7, 7)
+        assert features["q"].shape == (4, 3, 7, arm.nj)
         assert aux["disagreement"].shape == (4, 3, 6, 1)
         one, _ = core.rollout(np, model, s, u[2, 1], {})
         np.testing.assert_array_equal(features["q"][2, 1], one["q"])
         assert all((kept[0][name] == s[name]).all() for name in s)
         assert (kept[1] == u).all()
 
-    def test_torch_agrees_and_keeps_the_type(self, model, panda):
-        other = kinematic.make(kinematic.Config(dt=0.05), panda, torch_xp)
+    def test_torch_agrees_and_keeps_the_type(self, model, arm):
+        other = kinematic.make(kinematic.Config(dt=0.05), arm, torch_xp)
         rng = np.random.default_rng(2)
-        obs, u = seen(panda, rng), rng.normal(size=(5, 4, 7)) * 3
+        obs, u = seen(arm, rng), rng.normal(size=(5, 4, arm.nj)) * 3
         ours, _ = core.rollout(np, model, model.init(obs, {}), u, {})
         theirs, _ = core.rollout(torch_xp, other, other.init(obs, {}), torch.from_numpy(u), {})
         np.testing.assert_allclose(theirs["q"], ours["q"], atol=1e-12)
         single = {name: value.float() for name, value in other.init(obs, {}).items()}
         assert other.step(single, torch.from_numpy(u[:, 0]).float(), {})[0]["q"].dtype == torch.float32
 
-    def test_dt_matters(self, panda):
-        q, v, u = np.zeros(7), np.zeros(7), np.full(7, 0.1)
-        moved = [kinematic.make(kinematic.Config(dt=dt), panda).step({"q": q, "v": v}, u, {})[0] for dt in (0.05, 0.1)]
+    def test_dt_matters(self, arm):
+        q, v, u = np.zeros(arm.nj), np.zeros(arm.nj), np.full(arm.nj, 0.1)
+        moved = [kinematic.make(kinematic.Config(dt=dt), arm).step({"q": q, "v": v}, u, {})[0] for dt in (0.05, 0.1)]
         np.testing.assert_allclose(moved[1]["q"], 2 * moved[0]["q"], atol=1e-15)
 
     def test_a_torque_robot_is_refused_by_name(self):
@@ -201,10 +202,10 @@ class TestAnalytic:
         f = casadi.Function("f", [symbolic.column(w)], [symbolic.column(graph["q"])])
         np.testing.assert_allclose(np.asarray(f(u[3].ravel())).ravel(), one["q"].ravel(), atol=1e-12)
 
-    def test_a_robot_without_closed_form_is_refused_by_name(self, panda):
+    def test_a_robot_without_closed_form_is_refused_by_name(self, arm):
         for name in ("analytic", "symbolic"):
-            with pytest.raises(MbrlError, match=f"dynamics '{name}' for robot 'panda'.*no closed form"):
-                registry.make("dynamics", name, panda)
+            with pytest.raises(MbrlError, match=f"dynamics '{name}' for robot '{arm.name}'.*no closed form"):
+                registry.make("dynamics", name, arm)
 
 
 def matrix(*shape):

@@ -240,7 +240,7 @@ def test_the_mean_and_the_control_in_force_move_by_the_time_that_passed(steps, r
     p, rng = planner(), np.random.default_rng(0)
     mean, last = rng.standard_normal((12, 1)), rng.standard_normal(1)
     carry = {"mean": mean, "last": last, "t0": np.asarray(8.0)}
-    force, shifted = p.shift(carry, 8.0 + steps * DT)
+    force, shifted = p.on.shift(carry, 8.0 + steps * DT)
     held = np.concatenate([last[None], mean, np.repeat(mean[-1:], 14, axis=0)])
     expected = (1.0 - share) * held[row : row + 13] + share * held[row + 1 : row + 14]
     np.testing.assert_allclose(np.concatenate([force[None], shifted]), expected, rtol=0.0, atol=1e-12)
@@ -250,7 +250,7 @@ def test_shifting_by_whole_steps_copies_bit_for_bit():
     p = mppi.make(mppi.Config(dt=0.125, horizon=6), TASK, SimpleNamespace(dt=0.125, bounds=DoubleIntegrator().bounds))
     mean = np.random.default_rng(0).standard_normal((6, 1))
     carry = {"mean": mean, "last": np.zeros(1), "t0": np.asarray(3.0)}
-    force, shifted = p.shift(carry, 3.0 + 2 * 0.125)
+    force, shifted = p.on.shift(carry, 3.0 + 2 * 0.125)
     assert np.array_equal(force, mean[1])
     assert np.array_equal(shifted, np.concatenate([mean[2:], mean[-1:], mean[-1:]]))
 

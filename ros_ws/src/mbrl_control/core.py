@@ -30,6 +30,8 @@ XP_SUBSET = (
     "reshape", "sin", "sqrt", "square", "stack", "sum", "tanh", "where", "zeros_like",
 )  # fmt: skip
 """The array functions that planners, tasks, robots and dynamics may use through ``xp``."""
+XP_SELECTION = ("argmin", "sort", "take")
+"""Further ones for planners that choose among samples. CasADi has none of them, and needs none."""
 
 SHAPE_CHECKS = False
 """Check the shapes in the annotations of every dataclass below when it is made (tests switch this on)."""
@@ -45,6 +47,10 @@ class ShapeError(MbrlError):
 
 class GoalError(MbrlError):
     """A goal that is not finite, not reachable, or of the wrong size."""
+
+
+class BackEndError(MbrlError):
+    """A part that does not run on the array namespace it was asked to."""
 
 
 class Status(enum.IntFlag):
@@ -181,6 +187,11 @@ class Goal:
         """The same goal at every step of the horizon."""
         row = np.asarray(value, dtype=float)
         return cls(np.broadcast_to(row, (horizon + 1, row.size)), tolerance, dwell)
+
+    @classmethod
+    def ahead(cls, task: Task, value: np.ndarray, t: np.ndarray) -> Goal:
+        """Where the goal of a task will be at times ``t`` [s on the ROS clock], one for each knot of the horizon."""
+        return cls(task.course(value, t), task.tolerance, task.dwell)
 
 
 # --- What is commanded ------------------------------------------------------------------------------
@@ -336,11 +347,25 @@ class Differentiable(Dynamics, Protocol):
         ...
 
 
+@runtime_checkable
+class RollsOut(Dynamics, Protocol):
+    """Dynamics that take a whole horizon in one call, where that is faster than step by step."""
+
+    def rollout(self, s: Latent, u: Array, noise: Noise) -> tuple[Features, Mapping[str, Array]]:
+        """What ``stepwise`` gives, of the same arguments."""
+        ...
+
+
 def rollout(xp: Any, dynamics: Dynamics, s: Latent, u: Array, noise: Noise) -> tuple[Features, Mapping[str, Array]]:
-    """Step ``dynamics`` along ``u`` [... H nu]; features and aux come back stacked, [... H+1 n] and [... H n].
+    """Where ``u`` [... H nu] leads: features and aux, stacked, [... H+1 n] and [... H n].
 
     The leading axes of ``u`` are samples; ``noise`` has one entry a step on the same axis as ``u``.
     """
+    return dynamics.rollout(s, u, noise) if isinstance(dynamics, RollsOut) else stepwise(xp, dynamics, s, u, noise)
+
+
+def stepwise(xp: Any, dynamics: Dynamics, s: Latent, u: Array, noise: Noise) -> tuple[Features, Mapping[str, Array]]:
+    """The rollout of any dynamics, one step after another."""
     start = dynamics.features(s)
     rows, auxes = [start], []
     for k in range(u.shape[-2]):
@@ -430,6 +455,14 @@ class Task(Protocol):
         """Raise ``GoalError`` if the goal is not finite, of the wrong size, or out of reach."""
         ...
 
+    def course(self, goal: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """Where the goal is [len(t) ng] at times ``t`` [s on the ROS clock]; one that is still is the same everywhere.
+
+        ``sample_goal`` and ``check_goal`` speak of the goal as it is given, all else of a row of its course. Planner,
+        observer and viewer each work it out for themselves: the clock is all that they need to share.
+        """
+        ...
+
     def distance(self, obs: Observation, goal: np.ndarray) -> float:
         """How far from the goal, to be compared with ``tolerance``."""
         ...
@@ -510,6 +543,8 @@ class Sink:
 
     topic: str
     kind: Literal["joint_trajectory", "position", "velocity", "effort"]
+    joints: tuple[str, ...] = ()
+    """The driver's names in the order in which a sink without names takes its numbers; empty: our order."""
 
 
 @dataclass(frozen=True)
@@ -541,10 +576,17 @@ class Robot:
     mount: Callable[[Any], None] | None = None
     """Edits the MjSpec of ``world``, so that it is this robot with its tool and payload; None: it is as it stands."""
     config: Any = None
+    renamed: tuple[str, ...] = ()
+    """What the driver calls ``joints``, in our order; empty: the same."""
 
     @property
     def nj(self) -> int:
         return len(self.joints)
+
+    @property
+    def driver_joints(self) -> tuple[str, ...]:
+        """The joints as messages name them; ``joints`` is how the model names them."""
+        return self.renamed or self.joints
 
     @property
     def nu(self) -> int:

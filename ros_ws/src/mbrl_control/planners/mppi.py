@@ -21,33 +21,14 @@ What differs, and why:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control.config import ConfigError, param
-from mbrl_control.core import (
-    Array,
-    Carry,
-    Dynamics,
-    Features,
-    Goal,
-    Info,
-    Knobs,
-    Latent,
-    Noise,
-    Observation,
-    Plan,
-    Status,
-    Task,
-    costs,
-    rollout,
-)
-
-INFINITE = 1e30
-"""A cost from here on counts as infinite (a true infinity would turn 0 * inf into NaN)."""
+from mbrl_control.config import param
+from mbrl_control.core import Array, Carry, Dynamics, Goal, Info, Knobs, Noise, Observation, Plan, Task
+from mbrl_control.sampling import INFINITE, Outcome, Sampling, kish
 
 
 @dataclass(frozen=True)
@@ -76,130 +57,54 @@ class Config:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one iteration found, still in arrays."""
-
-    alive: Annotated[Array, ""]
-    """Whether the state was finite, any rollout from it, and the plan."""
-    terms: Annotated[Array, "T"]
-    """Cost terms of the mean that was chosen."""
-    effective: Annotated[Array, ""]
-    """Kish's effective sample size of the weights."""
-    predicted: Features
-    """Features of that mean, each [H+1 n]."""
-
-
 class Mppi:
     """One iteration: shift the mean, perturb it, roll out and score, weight, update."""
 
     def __init__(self, config: Config, task: Task, dynamics: Dynamics, xp: Any) -> None:
+        self.config, self.xp = config, xp
         self.dt, self.horizon = config.dt, config.horizon
-        self.config, self.task, self.dynamics, self.xp = config, task, dynamics, xp
-        low, high = dynamics.bounds()
-        self.nu = len(low)
-        self._low, self._high, self._half = xp.asarray(low), xp.asarray(high), xp.asarray((high - low) / 2.0)
+        self.on = Sampling("mppi", config.dt, config.horizon, task, dynamics, xp)
         steps = np.arange(self.horizon)
         self._lag = xp.asarray(np.maximum(steps[:, None] - steps, 0).astype(float))
         self._past = xp.asarray(steps[:, None] >= steps)
-        self._slots = xp.asarray(np.arange(self.horizon + 1.0))
 
     def knobs(self) -> Knobs:
         return {
             "kappa": np.asarray(self.config.kappa),
-            "sigma": np.full(self.nu, self.config.sigma),
+            "sigma": np.full(self.on.nu, self.config.sigma),
             "beta": np.asarray(self.config.beta),
-            "weights": np.asarray([term.weight for term in self.task.terms.values()], dtype=float),
+            "weights": self.on.weights(),
         }
 
     def noise(self, rng: np.random.Generator) -> Noise:
-        return {"mppi": rng.standard_normal((self.config.samples - 1, self.horizon, self.nu))}
+        return {"mppi": rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu))}
 
     def init(self, obs: Observation) -> Carry:
-        """Controls of zero; and, in case not one rollout ever is finite, a plan that stays where the joints are."""
-        xp = self.xp
-        q, home = xp.asarray(obs.joints.q), xp.asarray(self.task.robot.home)
-        stay = xp.broadcast_to(xp.where(xp.isfinite(q), q, home), (self.horizon + 1, self.task.robot.nj))
-        zeros = self._slots * 0.0
-        return {
-            "mean": zeros[1:, None] * self._half,
-            "last": self._half * 0.0,
-            "t0": zeros[0] + obs.t,
-            "stamp": zeros[0] + obs.joints.t,
-            "seq": xp.asarray(0),
-            "q": stay,
-            "v": stay * 0.0,
-        }
+        return self.on.init(obs)
 
     def improve(
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
-        xp = self.xp
-        knobs = {name: xp.asarray(knob) for name, knob in knobs.items()}
-        carry = {name: xp.asarray(tensor) for name, tensor in carry.items()}
-        noise = {name: xp.asarray(draw) for name, draw in noise.items()}
-        carry, found = self.iterate(obs, xp.asarray(goal.value), knobs, carry, noise)
-        return carry, self.plan(carry), self.info(found)
-
-    def plan(self, carry: Carry) -> Plan:
-        """The plan that a carry stands for."""
-        mode = self.task.robot.channels.mode
-        t0, stamp, seq = float(carry["t0"]), float(carry["stamp"]), int(carry["seq"])
-        return Plan(t0, self.dt, mode, carry["q"], carry["v"], carry["mean"], None, stamp, seq)
-
-    def info(self, found: Outcome) -> Info:
-        """The outcome in words and numbers; where nothing was finite, the costs are infinite."""
-        alive = bool(found.alive)
-        terms = {name: float(found.terms[i]) if alive else math.inf for i, name in enumerate(self.task.terms)}
-        status, predicted = (Status.OK, found.predicted) if alive else (Status.NONFINITE, {})
-        return Info(status, sum(terms.values()), terms, float(found.effective), predicted)
+        return self.on.improve(self.iterate, obs, goal, knobs, carry, noise)
 
     def iterate(
         self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Outcome]:
         """The iteration, arrays in and arrays out: this is what can be exported."""
-        xp = self.xp
-        last, warm = self.shift(carry, obs.t)
+        on = self.on
+        last, warm = on.shift(carry, obs.t)
         controls = self.perturb(knobs, last, warm, noise["mppi"])
 
         draws = {name: draw for name, draw in noise.items() if name != "mppi"}
-        start = self.dynamics.init(obs, draws)
-        features, terms, cost = self.evaluate(start, controls, goal, knobs["weights"], draws)
-        weights = self.weight(knobs["kappa"], cost)
+        start = on.dynamics.init(obs, draws)
+        tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
+        weights = self.weight(knobs["kappa"], tried.cost)
         mean = self.update(weights, controls)
 
-        first = {name: draw[:1] for name, draw in draws.items()}
-        new_features, new_terms, new_cost = self.evaluate(start, mean[None], goal, knobs["weights"], first)
-        better = new_cost[0] <= cost[0]
-        mean = xp.where(better, mean, controls[0])
-        predicted = {name: xp.where(better, new_features[name][0], features[name][0]) for name in features}
-        q, v = self.dynamics.plan(predicted, mean)
-        new: Carry = {
-            "mean": mean,
-            "last": last,
-            "t0": carry["t0"] * 0.0 + obs.t,
-            "stamp": carry["stamp"] * 0.0 + obs.joints.t,
-            "seq": carry["seq"] + 1,
-            "q": q,
-            "v": v,
-        }
-        alive = self.sound(obs, q, v) & (xp.minimum(new_cost[0], cost[0]) < INFINITE)
-        kept = {name: xp.where(alive, tensor, carry[name]) for name, tensor in new.items()}
-        effective = xp.sum(weights, axis=-1) / xp.maximum(xp.sum(xp.square(weights), axis=-1), 1.0 / INFINITE)
-        return kept, Outcome(alive, xp.where(better, new_terms[0], terms[0]), effective, predicted)
-
-    def shift(self, carry: Carry, t: Annotated[Array, ""]) -> tuple[Annotated[Array, "nu"], Annotated[Array, "H nu"]]:
-        """The control in force at time ``t`` [s], and those that follow; fractions of a step interpolate.
-
-        W_ij = relu(1 - |clip(i + s, 0, H) - j|), with s the steps that have passed since ``t0``, is applied to the
-        control in force followed by the mean.
-        """
-        xp = self.xp
-        s = (t - carry["t0"]) / self.dt
-        place = xp.clip(self._slots + s, 0.0, float(self.horizon))
-        gap = 1.0 - xp.abs(xp.expand_dims(place, axis=-1) - self._slots)
-        shifted = xp.matmul(xp.maximum(gap, 0.0), xp.concat([carry["last"][None], carry["mean"]], axis=0))
-        return shifted[0], shifted[1:]
+        one = {name: draw[:1] for name, draw in draws.items()}
+        averaged = on.first(on.evaluate(start, mean[None], goal, knobs["weights"], one))
+        chosen = on.cheaper(averaged, on.first(tried))
+        return on.settle(obs, carry, chosen, last, kish(self.xp, weights))
 
     def kernel(self, beta: Annotated[Array, ""]) -> Annotated[Array, "H H"]:
         """L of the filter: what is left at step i of a disturbance at step j."""
@@ -218,24 +123,9 @@ class Mppi:
         kernel = self.kernel(beta)
         centre = mean
         if self.config.filter == "action":
-            centre = xp.matmul(kernel, mean) + xp.expand_dims((1.0 - beta) ** self._slots[1:], axis=-1) * last
-        samples = centre + xp.matmul(kernel, white) * (knobs["sigma"] * self._half)
-        return self.bounded(xp.concat([mean[None], samples], axis=0))
-
-    def evaluate(
-        self,
-        start: Latent,
-        controls: Annotated[Array, "N H nu"],
-        goal: Annotated[Array, "H+1 ng"],
-        weights: Annotated[Array, "T"],
-        draws: Noise,
-    ) -> tuple[Features, Annotated[Array, "N T"], Annotated[Array, "N"]]:
-        """Roll out and score: features, cost terms, and cost, where what is not finite is infinite, never small."""
-        xp = self.xp
-        features, _ = rollout(xp, self.dynamics, start, controls, draws)
-        terms = costs(xp, self.task, weights, features, controls, goal)
-        total = xp.sum(terms, axis=-1)
-        return features, terms, xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
+            centre = xp.matmul(kernel, mean) + xp.expand_dims((1.0 - beta) ** self.on.slots[1:], axis=-1) * last
+        samples = centre + xp.matmul(kernel, white) * (knobs["sigma"] * self.on.half)
+        return self.on.bounded(xp.concat([mean[None], samples], axis=0))
 
     def weight(self, kappa: Annotated[Array, ""], cost: Annotated[Array, "N"]) -> Annotated[Array, "N"]:
         """Softmax of -kappa cost; zeros where nothing is finite."""
@@ -246,27 +136,9 @@ class Mppi:
 
     def update(self, weights: Annotated[Array, "N"], controls: Annotated[Array, "N H nu"]) -> Annotated[Array, "H nu"]:
         """The weighted mean of the samples; rounding must not lift it over their bounds."""
-        flat = self.xp.reshape(controls, (controls.shape[0], self.horizon * self.nu))
-        mean = self.xp.reshape(self.xp.matmul(weights[None], flat), (self.horizon, self.nu))
-        return self.bounded(mean)
-
-    def bounded(self, controls: Annotated[Array, "... nu"]) -> Annotated[Array, "... nu"]:
-        """Controls clipped to the bounds of their channels."""
-        return self.xp.minimum(self.xp.maximum(controls, self._low), self._high)
-
-    def sound(self, obs: Observation, q: Annotated[Array, "H+1 nj"], v: Annotated[Array, "H+1 nj"]) -> Array:
-        """Whether times, joints and plan are finite: true or false, even where model and task do not read them."""
-        xp = self.xp
-        times = [self._slots[0] + obs.t, self._slots[0] + obs.joints.t]
-        parts = [xp.stack(times, axis=0), xp.asarray(obs.joints.q), xp.asarray(obs.joints.v), q, v]
-        flat = xp.concat([xp.reshape(part, (-1,)) for part in parts], axis=0)
-        return xp.sum(xp.where(xp.isfinite(flat), xp.zeros_like(flat), xp.ones_like(flat)), axis=-1) < 0.5
+        return self.on.bounded(self.on.average(weights, controls))
 
 
 def make(config: Config, task: Task, dynamics: Dynamics, xp: Any = np) -> Mppi:
     """Filtered-noise MPPI on any task and model."""
-    if abs(config.dt - dynamics.dt) > 1e-9:
-        raise ConfigError(
-            f"mppi.dt = {config.dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take the same value"
-        )
     return Mppi(config, task, dynamics, xp)

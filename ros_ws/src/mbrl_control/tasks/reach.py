@@ -2,7 +2,8 @@
 
 The goal is a position in the base's frame [m]. Serves every robot: all that it knows of one is ``Robot.tip``, the
 limits and the home pose. Joint positions, speeds and controls are charged as fractions of what each joint may do, so
-that one set of weights fits arms and carts; a joint without limits counts as one that turns by pi either way.
+that one set of weights fits arms and carts; a joint without limits counts as one that turns by pi either way, and so
+does one that turns by more: what lies beyond are the same places once more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FREE = 0.9
 """Part of a joint's range that costs nothing."""
 DRAWN = 0.25
 """Part of half a joint's range by which goals may lie to either side of home. No planner here avoids self-collision
-yet, and farther out arms run into themselves (of 192 Panda goals in a row none at 0.25, 2 at 0.3)."""
+yet, and farther out arms run into themselves: of 192 goals in a row none at 0.25, 2 of the Panda's at 0.3."""
 AROUND = 0.1
 """Part of a joint's range that episodes start in, around home."""
 HEADROOM = 0.15
@@ -70,6 +71,8 @@ class Reach:
         self._ends = np.isfinite(limits.upper - limits.lower)
         self._centre = np.where(self._ends, (limits.lower + limits.upper) / 2.0, robot.home)
         self._half = np.where(self._ends, (limits.upper - limits.lower) / 2.0, np.pi)
+        self._turn = np.minimum(self._half, np.pi)
+        """As far either way as goals, postures and searches go [rad or m]."""
 
     def residuals(self, xp: Any, features: Features, u: Array, goal: Array) -> Mapping[str, Array]:
         q, v = features["q"], features["v"]
@@ -79,20 +82,25 @@ class Reach:
 
         miss = self.robot.tip(xp, q) - goal
         near = xp.exp(xp.sum(xp.square(miss), axis=-1) * (-0.5 / NEAR**2))
-        beyond = xp.abs((q - constant(self._centre)) * constant(self._ends / self._half)) - FREE
         return {
             "tip": miss,
             "speed": v * constant(1.0 / self.robot.limits.velocity) * xp.expand_dims(near, axis=-1),
-            "posture": (q - constant(self.robot.home)) * constant(1.0 / self._half),
-            "limits": xp.maximum(beyond, xp.zeros_like(beyond)),
+            "posture": (q - constant(self.robot.home)) * constant(1.0 / self._turn),
+            "limits": self.beyond(xp, q),
             "effort": u * constant(1.0 / self.robot.channels.bound),
         }
+
+    def beyond(self, xp: Any, q: Annotated[Array, "... nj"]) -> Annotated[Array, "... nj"]:
+        """How far joints are out of the middle part of their ranges, as shares of half a range."""
+        centre, scale = (xp.asarray(x, dtype=q.dtype, device=q.device) for x in (self._centre, self._ends / self._half))
+        out = xp.abs((q - centre) * scale) - FREE
+        return xp.maximum(out, xp.zeros_like(out))
 
     def score(self, obs: Observation, u: np.ndarray, after: Observation, goal: np.ndarray) -> float:  # noqa: ARG002
         return -self.distance(after, goal)
 
     def reset(self, rng: np.random.Generator) -> State:
-        q = self._inside(self.robot.home + rng.uniform(-AROUND, AROUND, self.robot.nj) * self._half, 1.0)
+        q = self._inside(self.robot.home + rng.uniform(-AROUND, AROUND, self.robot.nj) * self._turn, 1.0)
         return State(0.0, q, np.zeros(self.robot.nj))
 
     def sample_goal(self, rng: np.random.Generator) -> np.ndarray:
@@ -100,7 +108,7 @@ class Reach:
         high_home = self.robot.tip(np, self.robot.home)[2] > HEADROOM
         point = self.robot.tip(np, self.robot.home)
         for _ in range(DRAWS):
-            q = self.robot.home + rng.uniform(-DRAWN, DRAWN, self.robot.nj) * self._half
+            q = self.robot.home + rng.uniform(-DRAWN, DRAWN, self.robot.nj) * self._turn
             point = self.robot.tip(np, self._inside(q, FREE))
             if not high_home or point[2] > HEADROOM:
                 return point
@@ -124,6 +132,9 @@ class Reach:
                 f"at {np.round(nearest, 3).tolist()}; reach takes a point within {accepted:g} m of what the tip reaches"
             )
 
+    def course(self, goal: np.ndarray, t: Annotated[np.ndarray, "n"]) -> Annotated[np.ndarray, "n 3"]:
+        return np.broadcast_to(np.asarray(goal, dtype=float), (len(t), self.goal_size))
+
     def nearest(self, point: np.ndarray) -> np.ndarray:
         """The point nearest to ``point`` that the tip gets to, by the robot's own kinematics and joint ranges.
 
@@ -134,7 +145,7 @@ class Reach:
         starts, tries, nj = 8, 64, self.robot.nj
         best = np.broadcast_to(self.robot.home, (starts, nj))
         for width in np.geomspace(1.0, 0.003, 24):
-            tried = best[:, None] + rng.uniform(-width, width, (starts, tries, nj)) * self._half
+            tried = best[:, None] + rng.uniform(-width, width, (starts, tries, nj)) * self._turn
             q = self._inside(np.concatenate([best[:, None], tried], axis=1), 1.0)
             miss = np.sum(np.square(self.robot.tip(np, q) - point), axis=-1)
             best = q[np.arange(starts), np.argmin(miss, axis=-1)]

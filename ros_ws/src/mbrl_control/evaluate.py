@@ -1,0 +1,289 @@
+"""Closed loops in simulation, without ROS: how good a planner is with a model, in numbers that can be repeated.
+
+The world is the simulation node's (``mbrl_sim.world``): the arm behind its servo, or a robot that takes torques. Every
+``1 / rate`` seconds of simulated time the planner sees the joints and calls ``improve`` a given number of times, and
+its plan is played from that very moment on: *computation takes no simulated time*, so what comes out is the worth of
+the plans, whatever machine made them. How long they took is told beside it. Between plans the loop ticks as the guard
+does, every 10 ms: a plan in reference velocities goes through the guard's own reference filter to the trajectory
+controller, with the stop that follows; torques are applied as the plan says.
+
+Start and goal come from the seed alone, so that all that are compared meet the same ones. The same seed gives the same
+episode, bit for bit. Learners collect with ``run_episode``; ``mbrl eval`` and ``benchmarks/upper_bound.py`` compare.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from mbrl_control import mjcf, registry
+from mbrl_control.config import ConfigError
+from mbrl_control.core import (
+    Dynamics,
+    Goal,
+    Mode,
+    Observation,
+    Plan,
+    Planner,
+    Robot,
+    State,
+    Status,
+    Task,
+    checked_shapes,
+)
+from mbrl_control.runtime.judge import Dwell
+from mbrl_control.runtime.reference import Tick, follow, seed
+
+TICK = 0.01
+"""Time between two ticks of the loop, as the guard's by default [s]."""
+REFERENCE = "reference"
+"""Block of the observation that holds the reference, [q, v]."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What is evaluated: a planner on a model of a robot that has a task."""
+
+    robot: Robot
+    task: Task
+    dynamics: Dynamics
+    planner: Planner
+    names: Mapping[str, str]
+    """Of robot, task, dynamics and planner."""
+
+
+@dataclass(frozen=True, slots=True)
+@checked_shapes
+class Episode:
+    """What happened, at the times of the plans; row ``k`` of ``u`` and ``score`` leads from row ``k`` to ``k + 1``."""
+
+    seed: int
+    goal: Annotated[np.ndarray, "ng"]
+    """As it was drawn; where it moves, ``task.course`` says where it was."""
+    t: Annotated[np.ndarray, "T+1"]
+    q: Annotated[np.ndarray, "T+1 nj"]
+    v: Annotated[np.ndarray, "T+1 nj"]
+    q_ref: Annotated[np.ndarray, "T+1 nj"] | None
+    """The servo's reference; None for a robot that takes torques."""
+    v_ref: Annotated[np.ndarray, "T+1 nj"] | None
+    u: Annotated[np.ndarray, "T nu"]
+    """Controls in force when the step began."""
+    score: Annotated[np.ndarray, "T"]
+    """What the task publishes of each step; never what was optimised."""
+    distance: Annotated[np.ndarray, "T+1"]
+    plan_time: Annotated[np.ndarray, "T"]
+    """Wall time that each plan took [s]."""
+    met_at: float | None
+    """When the goal had been met for as long as the task asks [s]."""
+    lost: int
+    """Plans that were not finite: the one before was played on."""
+    ended: str
+    """Why it ended before its time, in words."""
+
+    @property
+    def total(self) -> float:
+        """The sum of the scores; where ``ended`` says something, of those steps that were made."""
+        return float(self.score.sum())
+
+    @property
+    def success(self) -> bool:
+        """Whether the goal was met, and nothing ended the episode before its time."""
+        return self.met_at is not None and not self.ended
+
+
+def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mapping[str, Any] | None = None) -> Parts:
+    """The parts by name; ``settings`` as ``{"mppi.samples": 64}``, over those that the task's file gives."""
+    names = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner}
+    given = {**registry.load("tasks", task).settings, **(settings or {})}
+
+    def own(name: str) -> dict[str, Any]:
+        prefix = name.rsplit(".", 1)[-1] + "."
+        return {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+
+    machine = registry.make("robots", robot, overrides=own(robot))
+    wanted = registry.make("tasks", task, machine, overrides=own(task))
+    model = registry.make("dynamics", dynamics, machine, np, overrides=own(dynamics))
+    made = registry.make("planners", planner, wanted, model, np, overrides=own(planner))
+    return Parts(machine, wanted, model, made, names)
+
+
+def run_episode(
+    parts: Parts,
+    number: int,
+    seconds: float,
+    *,
+    rate: float = 20.0,
+    iterations: int = 3,
+    world: Any = None,
+    on_plan: Callable[[float], None] | None = None,
+) -> Episode:
+    """One episode with seed ``number``; ``world`` is a ``mbrl_sim.world.Config``, None: a perfect one.
+
+    ``on_plan`` is told the simulated time [s] before each plan.
+    """
+    ticks = round(1.0 / (rate * TICK))
+    if ticks < 1 or abs(ticks * TICK * rate - 1.0) > 1e-6:
+        raise ConfigError(f"rate = {rate:g} Hz: plans come at whole ticks of {TICK:g} s, as at 10, 20, 25 or 50 Hz")
+    draw, plan_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(number).spawn(2))
+    start, goal = parts.task.reset(draw), parts.task.sample_goal(draw)
+    if start.v.any():
+        raise ConfigError(f"task '{parts.names['task']}' starts in motion: the simulation takes a start at rest")
+    loop = _Loop(parts, start.q, goal, world)
+    mind = _Mind(parts.planner, plan_rng, iterations)
+    for _ in range(max(1, round(seconds * rate))):
+        if on_plan is not None:
+            on_plan(loop.t)
+        plan = mind.plan(loop.obs, loop.ahead(parts.planner))
+        loop.play(plan, ticks)
+        if loop.ended:
+            break
+    return loop.episode(number, np.array(mind.took), mind.lost)
+
+
+class _Mind:
+    """The planner and what it remembers."""
+
+    def __init__(self, planner: Planner, rng: np.random.Generator, iterations: int) -> None:
+        self._planner, self._rng, self._iterations = planner, rng, iterations
+        self._carry: Any = None
+        self._last: Plan | None = None
+        self.took: list[float] = []
+        self.lost = 0
+
+    def plan(self, obs: Observation, goal: Goal) -> Plan:
+        """A new plan; one that is not finite is dropped and the last one goes on, as in the planner node."""
+        planner, begun = self._planner, time.perf_counter()
+        carry = planner.init(obs) if self._carry is None else self._carry
+        for _ in range(self._iterations - 1):
+            carry, _, _ = planner.improve(obs, goal, planner.knobs(), carry, planner.noise(self._rng))
+        carry, plan, info = planner.improve(obs, goal, planner.knobs(), carry, planner.noise(self._rng))
+        self.took.append(time.perf_counter() - begun)
+        self._carry = carry
+        if info.status & Status.NONFINITE:
+            self.lost, self._carry = self.lost + 1, None
+            plan = self._last or plan
+        self._last = plan
+        return plan
+
+
+class _Loop:
+    """The world, what stands between plans and it, and what is written down."""
+
+    def __init__(self, parts: Parts, start: np.ndarray, goal: np.ndarray, config: Any) -> None:
+        mjcf.mujoco()  # says what to install where it is missing
+        from mbrl_sim.world import World
+
+        self.robot, self.task, self.goal = parts.robot, parts.task, goal
+        self._world = World(parts.robot, config)
+        self._world.reset(start)
+        self._steps = round(TICK * 1e9) // self._world.step_ns
+        if self._steps * self._world.step_ns != round(TICK * 1e9):
+            raise ConfigError(f"{parts.robot.world.name}: ticks of {TICK:g} s take a whole number of its time steps")
+        self._reference = seed(0, start) if parts.robot.channels.mode is Mode.VELOCITY_REFERENCE else None
+        self._dwell = Dwell(parts.task.tolerance, parts.task.dwell)
+        self._ticks = 0
+        self.ended = ""
+        self.obs = self._observe()
+        self._seen, self._u, self._score = [self.obs], [], []
+        self._distance_now = self._look()
+        self._distance = [self._distance_now]
+
+    @property
+    def t(self) -> float:
+        return self._ticks * TICK
+
+    def ahead(self, planner: Planner) -> Goal:
+        """The goal over the horizon."""
+        return Goal.ahead(self.task, self.goal, self.t + planner.dt * np.arange(planner.horizon + 1))
+
+    def play(self, plan: Plan, ticks: int) -> None:
+        """Play a plan for so many ticks, and score the step."""
+        u = np.array(plan.at(self.t).u)
+        before = self.obs
+        for _ in range(ticks):
+            self._command(plan)
+            self._world.step(self._steps)
+            self._ticks += 1
+            self.obs = self._observe()
+            self._distance_now = self._look()
+            self.ended = self._end()
+            if self.ended:
+                break
+        self._u.append(u)
+        self._score.append(self.task.score(before, u, self.obs, self._wanted()))
+        self._seen.append(self.obs)
+        self._distance.append(self._distance_now)
+
+    def episode(self, number: int, plan_time: np.ndarray, lost: int) -> Episode:
+        q, v = (np.stack([getattr(obs.joints, name) for obs in self._seen]) for name in ("q", "v"))
+        q_ref = v_ref = None
+        if self._reference is not None:
+            q_ref, v_ref = np.split(np.stack([obs.blocks[REFERENCE] for obs in self._seen]), 2, axis=-1)
+        return Episode(
+            seed=number,
+            goal=self.goal,
+            t=np.array([obs.t for obs in self._seen]),
+            q=q,
+            v=v,
+            q_ref=q_ref,
+            v_ref=v_ref,
+            u=np.stack(self._u),
+            score=np.array(self._score),
+            distance=np.array(self._distance),
+            plan_time=plan_time,
+            met_at=self._dwell.reached_at,
+            lost=lost,
+            ended=self.ended,
+        )
+
+    def _command(self, plan: Plan) -> None:
+        """What goes to the robot at this tick."""
+        if self._reference is None:
+            joints = self.obs.joints
+            u = plan.at(self.t, joints.q, joints.v).u
+            refused = self._world.command("effort", self.robot.channels.coupling @ u)
+        else:
+            now = self._reference
+            self._reference = follow(now, plan.at(self.t + TICK), self.robot.limits, TICK)
+            refused = self._world.follow(self.robot.driver_joints, _points(now, self._reference), self.t)
+        if refused:
+            raise RuntimeError(f"the simulated {self.robot.name} refused a command: {refused}")
+
+    def _observe(self) -> Observation:
+        sample = self._world.observe()
+        joints = State(sample.ns * 1e-9, sample.q, sample.v)
+        if self._reference is None:
+            return Observation(self.t, joints)
+        motion = self._reference.motion
+        return Observation(self.t, joints, {REFERENCE: np.concatenate([motion.q, motion.v])}, {REFERENCE: self.t})
+
+    def _wanted(self) -> np.ndarray:
+        """Where the goal is now."""
+        return self.task.course(self.goal, np.array([self.t]))[0]
+
+    def _look(self) -> float:
+        distance = self.task.distance(self.obs, self._wanted())
+        self._dwell.see(self.t, distance)
+        return distance
+
+    def _end(self) -> str:
+        if self._world.diverged:
+            return self._world.diverged
+        return "a joint left its range" if self.task.terminal(self.obs) else ""
+
+
+def _points(now: Tick, then: Tick) -> Any:
+    """The guard's command without its lead: the reference from one tick to the next and, after it, the stop."""
+    from mbrl_sim.jtc import Points
+
+    ticks, tail = then.stop.knots(then.motion, TICK)
+    t = np.concatenate([[0.0, TICK], TICK * (1.0 + ticks)])
+    rows = (
+        np.concatenate([[getattr(tick.motion, name) for tick in (now, then)], getattr(tail, name)])
+        for name in ("q", "v", "a")
+    )
+    return Points(t, *rows)

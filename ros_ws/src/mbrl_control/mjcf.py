@@ -1,0 +1,100 @@
+"""A robot's MJCF as it is mounted, and where its joints and motors lie in it.
+
+Shared by the simulation (``mbrl_sim.world``) and the model of it (``dynamics/mujoco.py``), which must agree. The only
+file of this package that imports MuJoCo, and only when a model is asked for: robots run without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Annotated, Any
+
+import numpy as np
+
+from mbrl_control.core import MbrlError, Robot
+
+Model = Any
+"""An MjModel. MuJoCo's bindings are compiled and come without types."""
+Spec = Any
+"""An MjSpec."""
+
+
+class MujocoError(MbrlError):
+    """MuJoCo is not installed."""
+
+
+class WorldError(MbrlError):
+    """A robot and its MJCF that do not belong together."""
+
+
+@functools.cache
+def mujoco() -> Any:
+    """The package; ``MujocoError`` where it is not installed.
+
+    Its warnings are read as counters and states: it would append them to a file MUJOCO_LOG.TXT in the current folder.
+    """
+    try:
+        package: Any = importlib.import_module("mujoco")
+        importlib.import_module("mujoco.rollout")
+    except ImportError:
+        raise MujocoError("MuJoCo is not installed: pip install mbrl_control[sim]") from None
+    package.set_mju_user_warning(lambda _text: None)
+    return package
+
+
+def read(robot: Robot) -> Spec:
+    """The MJCF of a robot, with the tool and payload of its Config."""
+    try:
+        spec = mujoco().MjSpec.from_file(str(robot.world))
+    except ValueError as error:
+        raise _unreadable(robot, error) from None
+    if spec.body(robot.tip_body) is None:
+        raise WorldError(f"{robot.world.name}: no body '{robot.tip_body}' for the tip of {robot.name}")
+    if robot.mount:
+        robot.mount(spec)
+    return spec
+
+
+def compiled(robot: Robot, spec: Spec) -> Model:
+    """The model of a spec. What diverges stays as it is, to be seen, instead of jumping back to the start."""
+    try:
+        model = spec.compile()
+    except ValueError as error:
+        raise _unreadable(robot, error) from None
+    model.opt.disableflags |= int(mujoco().mjtDisableBit.mjDSBL_AUTORESET)
+    return model
+
+
+def addresses(model: Model, robot: Robot) -> tuple[Annotated[np.ndarray, "nj"], Annotated[np.ndarray, "nj"]]:
+    """Where the robot's joints lie in qpos and in qvel."""
+    kind = mujoco().mjtObj.mjOBJ_JOINT
+    ids = [mujoco().mj_name2id(model, kind, joint) for joint in robot.joints]
+    for joint, number in zip(robot.joints, ids, strict=True):
+        if number < 0:
+            raise WorldError(f"{robot.world.name}: no joint '{joint}' of {robot.name}")
+    return model.jnt_qposadr[ids].copy(), model.jnt_dofadr[ids].copy()
+
+
+def motors(model: Model, robot: Robot) -> tuple[Annotated[np.ndarray, "nj"], np.ndarray]:
+    """Which joints are driven, and the motors that do it; a joint that no channel moves needs none."""
+    kind = mujoco().mjtObj.mjOBJ_ACTUATOR
+    ids = np.array([mujoco().mj_name2id(model, kind, joint) for joint in robot.joints])
+    coupled = (robot.channels.coupling != 0.0).any(axis=1)
+    for joint, number, needed in zip(robot.joints, ids, coupled, strict=True):
+        if needed and number < 0:
+            raise WorldError(f"{robot.world.name}: no motor '{joint}' for the joint of that name of {robot.name}")
+    driven = ids >= 0
+    return driven, ids[driven]
+
+
+def reset(robot: Robot, model: Model, data: Any) -> None:
+    """The key frame ``home`` if there is one, the robot at its rest pose, all at rest, at time 0."""
+    key = mujoco().mj_name2id(model, mujoco().mjtObj.mjOBJ_KEY, "home")
+    mujoco().mj_resetData(model, data) if key < 0 else mujoco().mj_resetDataKeyframe(model, data, key)
+    data.time, data.qvel[:] = 0.0, 0.0
+    data.qpos[addresses(model, robot)[0]] = robot.home
+
+
+def _unreadable(robot: Robot, error: ValueError) -> WorldError:
+    return WorldError(f"{robot.world}: {str(error).splitlines()[0]}")

@@ -1,0 +1,242 @@
+"""What planners that try many control sequences share; each of them adds how it draws and how it chooses.
+
+    last, warm = on.shift(carry, obs.t)                 the plan in force, moved on by the time that has passed
+    tried = on.evaluate(start, controls, ...)           rolled out and scored; what is not finite is never cheap
+    carry, found = on.settle(obs, carry, chosen, ...)   the new plan; or, where nothing is finite, the old one
+
+The carry of such a planner is its plan: ``mean`` [H nu] are the controls, ``last`` [nu] the one in force before
+them, ``q`` and ``v`` [H+1 nj] where they lead, ``t0``, ``stamp`` and ``seq`` its times and number. A planner may
+remember more beside it. All of it is pure, in the functions of ``core.XP_SUBSET`` and ``core.XP_SELECTION``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from mbrl_control.config import ConfigError
+from mbrl_control.core import (
+    Array,
+    Carry,
+    Dynamics,
+    Features,
+    Goal,
+    Info,
+    Knobs,
+    Latent,
+    Noise,
+    Observation,
+    Plan,
+    Status,
+    Task,
+    costs,
+    rollout,
+)
+
+INFINITE = 1e30
+"""A cost from here on counts as infinite (a true infinity would turn 0 * inf into NaN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """Control sequences, rolled out and scored. With no leading axis: one of them."""
+
+    controls: Annotated[Array, "... H nu"]
+    features: Features
+    """Each [... H+1 n]."""
+    terms: Annotated[Array, "... T"]
+    cost: Annotated[Array, "..."]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one iteration found, still in arrays."""
+
+    alive: Annotated[Array, ""]
+    """Whether the state was finite, any rollout from it, and the plan."""
+    terms: Annotated[Array, "T"]
+    """Cost terms of the plan."""
+    effective: Annotated[Array, ""]
+    """Kish's effective sample size of the update."""
+    predicted: Features
+    """Features of the plan, each [H+1 n]."""
+
+
+Iterate = Callable[[Observation, Array, Knobs, Carry, Noise], tuple[Carry, Outcome]]
+"""One iteration of a planner, arrays in and arrays out: this is what can be exported."""
+
+
+class Sampling:
+    """A task on a model over a horizon, on one back end."""
+
+    def __init__(self, name: str, dt: float, horizon: int, task: Task, dynamics: Dynamics, xp: Any) -> None:
+        """``name`` is the planner's, for the error where its ``dt`` is not the model's."""
+        if abs(dt - dynamics.dt) > 1e-9:
+            raise ConfigError(
+                f"{name}.dt = {dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take the same value"
+            )
+        self.dt, self.horizon, self.task, self.dynamics, self.xp = dt, horizon, task, dynamics, xp
+        low, high = dynamics.bounds()
+        self.nu = len(low)
+        self.low, self.high, self.half = xp.asarray(low), xp.asarray(high), xp.asarray((high - low) / 2.0)
+        """Bounds of the channels, and half the distance between them."""
+        self.slots = xp.asarray(np.arange(horizon + 1.0))
+
+    def weights(self) -> Annotated[np.ndarray, "T"]:
+        """The weights of the task's terms, as a knob."""
+        return np.asarray([term.weight for term in self.task.terms.values()], dtype=float)
+
+    def init(self, obs: Observation) -> dict[str, Array]:
+        """Controls of zero; and, in case not one rollout ever is finite, a plan that stays where the joints are."""
+        xp = self.xp
+        q, home = xp.asarray(obs.joints.q), xp.asarray(self.task.robot.home)
+        stay = xp.broadcast_to(xp.where(xp.isfinite(q), q, home), (self.horizon + 1, self.task.robot.nj))
+        zeros = self.slots * 0.0
+        return {
+            "mean": zeros[1:, None] * self.half,
+            "last": self.half * 0.0,
+            "t0": zeros[0] + obs.t,
+            "stamp": zeros[0] + obs.joints.t,
+            "seq": xp.asarray(0),
+            "q": stay,
+            "v": stay * 0.0,
+        }
+
+    def improve(
+        self, iterate: Iterate, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
+    ) -> tuple[Carry, Plan, Info]:
+        """``Planner.improve`` by one iteration on arrays of ``xp``."""
+        xp = self.xp
+        knobs = {name: xp.asarray(knob) for name, knob in knobs.items()}
+        carry = {name: xp.asarray(tensor) for name, tensor in carry.items()}
+        noise = {name: xp.asarray(draw) for name, draw in noise.items()}
+        carry, found = iterate(obs, xp.asarray(goal.value), knobs, carry, noise)
+        return carry, self.plan(carry), self.info(found)
+
+    def plan(self, carry: Carry) -> Plan:
+        """The plan that a carry stands for."""
+        mode = self.task.robot.channels.mode
+        t0, stamp, seq = float(carry["t0"]), float(carry["stamp"]), int(carry["seq"])
+        return Plan(t0, self.dt, mode, carry["q"], carry["v"], carry["mean"], None, stamp, seq)
+
+    def info(self, found: Outcome) -> Info:
+        """The outcome in words and numbers; where nothing was finite, the costs are infinite."""
+        alive = bool(found.alive)
+        terms = {name: float(found.terms[i]) if alive else math.inf for i, name in enumerate(self.task.terms)}
+        status, predicted = (Status.OK, found.predicted) if alive else (Status.NONFINITE, {})
+        return Info(status, sum(terms.values()), terms, float(found.effective), predicted)
+
+    def passed(self, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, ""]:
+        """Steps, and fractions of one, from the start of the plan in force to time ``t`` [s]."""
+        return (t - carry["t0"]) / self.dt
+
+    def shift(self, carry: Carry, t: Annotated[Array, ""]) -> tuple[Annotated[Array, "nu"], Annotated[Array, "H nu"]]:
+        """The control in force at time ``t`` [s], and those that follow; the last one lasts."""
+        before = self.xp.concat([carry["last"][None], carry["mean"]], axis=0)
+        shifted = self.moved(before, self.passed(carry, t))
+        return shifted[0], shifted[1:]
+
+    def moved(self, rows: Annotated[Array, "H+1 n"], steps: Annotated[Array, ""]) -> Annotated[Array, "H+1 n"]:
+        """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last.
+
+        W_ij = relu(1 - |clip(i + steps, 0, H) - j|) is applied to the rows.
+        """
+        xp = self.xp
+        place = xp.clip(self.slots + steps, 0.0, float(self.horizon))
+        gap = 1.0 - xp.abs(xp.expand_dims(place, axis=-1) - self.slots)
+        return xp.matmul(xp.maximum(gap, 0.0), rows)
+
+    def evaluate(
+        self,
+        start: Latent,
+        controls: Annotated[Array, "N H nu"],
+        goal: Annotated[Array, "H+1 ng"],
+        weights: Annotated[Array, "T"],
+        draws: Noise,
+    ) -> Tried:
+        """Roll out and score; a cost that is not finite is infinite, never small."""
+        xp = self.xp
+        features, _ = rollout(xp, self.dynamics, start, controls, draws)
+        terms = costs(xp, self.task, weights, features, controls, goal)
+        total = xp.sum(terms, axis=-1)
+        cost = xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
+        return Tried(controls, features, terms, cost)
+
+    @staticmethod
+    def first(tried: Tried) -> Tried:
+        """The first of several sequences."""
+        features = {name: rows[0] for name, rows in tried.features.items()}
+        return Tried(tried.controls[0], features, tried.terms[0], tried.cost[0])
+
+    def cheapest(self, tried: Tried) -> Tried:
+        """The cheapest of several sequences; of equals the first."""
+        best = self.xp.expand_dims(self.xp.argmin(tried.cost, axis=-1), axis=0)
+
+        def taken(rows: Array) -> Array:
+            return self.xp.take(rows, best, axis=0)[0]
+
+        features = {name: taken(rows) for name, rows in tried.features.items()}
+        return Tried(taken(tried.controls), features, taken(tried.terms), taken(tried.cost))
+
+    def cheaper(self, new: Tried, old: Tried) -> Tried:
+        """One of two sequences: the new one, if it costs no more than the old."""
+        xp = self.xp
+        better = new.cost <= old.cost
+        features = {name: xp.where(better, new.features[name], rows) for name, rows in old.features.items()}
+        controls, terms = xp.where(better, new.controls, old.controls), xp.where(better, new.terms, old.terms)
+        return Tried(controls, features, terms, xp.where(better, new.cost, old.cost))
+
+    def settle(
+        self,
+        obs: Observation,
+        carry: Carry,
+        chosen: Tried,
+        last: Annotated[Array, "nu"],
+        effective: Annotated[Array, ""],
+        **more: Array,
+    ) -> tuple[Carry, Outcome]:
+        """The plan becomes ``chosen``, one sequence, and what is remembered beside it ``more``.
+
+        Where that is not finite the carry stays, bit for bit, and the outcome is not alive.
+        """
+        xp = self.xp
+        q, v = self.dynamics.plan(chosen.features, chosen.controls)
+        new: Carry = {
+            "mean": chosen.controls,
+            "last": last,
+            "t0": carry["t0"] * 0.0 + obs.t,
+            "stamp": carry["stamp"] * 0.0 + obs.joints.t,
+            "seq": carry["seq"] + 1,
+            "q": q,
+            "v": v,
+            **more,
+        }
+        alive = self._sound(obs, q, v) & (chosen.cost < INFINITE)
+        kept = {name: xp.where(alive, tensor, carry[name]) for name, tensor in new.items()}
+        return kept, Outcome(alive, chosen.terms, effective, chosen.features)
+
+    def bounded(self, controls: Annotated[Array, "... nu"]) -> Annotated[Array, "... nu"]:
+        """Controls clipped to the bounds of their channels."""
+        return self.xp.minimum(self.xp.maximum(controls, self.low), self.high)
+
+    def average(self, weights: Annotated[Array, "N"], rows: Annotated[Array, "N H nu"]) -> Annotated[Array, "H nu"]:
+        """The weighted sum of rows."""
+        flat = self.xp.reshape(rows, (rows.shape[0], self.horizon * self.nu))
+        return self.xp.reshape(self.xp.matmul(weights[None], flat), (self.horizon, self.nu))
+
+    def _sound(self, obs: Observation, q: Annotated[Array, "H+1 nj"], v: Annotated[Array, "H+1 nj"]) -> Array:
+        """Whether times, joints and plan are finite: true or false, even where model and task do not read them."""
+        xp = self.xp
+        times = [self.slots[0] + obs.t, self.slots[0] + obs.joints.t]
+        parts = [xp.stack(times, axis=0), xp.asarray(obs.joints.q), xp.asarray(obs.joints.v), q, v]
+        flat = xp.concat([xp.reshape(part, (-1,)) for part in parts], axis=0)
+        return xp.sum(xp.where(xp.isfinite(flat), xp.zeros_like(flat), xp.ones_like(flat)), axis=-1) < 0.5
+
+
+def kish(xp: Any, weights: Annotated[Array, "N"]) -> Annotated[Array, ""]:
+    """Kish's effective sample size: (sum w)^2 / sum w^2, for weights that sum to one or are all zero."""
+    return xp.sum(weights, axis=-1) / xp.maximum(xp.sum(xp.square(weights), axis=-1), 1.0 / INFINITE)
