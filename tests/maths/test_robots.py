@@ -3,22 +3,23 @@
 import mujoco
 import numpy as np
 import pytest
+from arms import ARMS, CHAINS, TOOLS, made, module_of
 
 from mbrl_control import registry, rigid_body
-from mbrl_control.config import ConfigError, build
-from mbrl_control.core import Mode
-from mbrl_control.robots import cartpole, panda, pendulum
+from mbrl_control.config import ConfigError, build, params
+from mbrl_control.core import Goal, Mode, Observation, State
+from mbrl_control.rigid_body import Body
+from mbrl_control.runtime.demo import SLOT, DemoConfig, schedule
 
-CHAINS = {"panda": panda.chain(panda.Config()), "pendulum": pendulum.CHAIN, "cartpole": cartpole.CHAIN}
 
-
-@pytest.fixture(params=CHAINS)
+@pytest.fixture(params=registry.ours("robots"))
 def named(request):
     return request.param
 
 
-def made(name):
-    return registry.make("robots", name)
+@pytest.fixture(params=ARMS)
+def arm(request):
+    return made(request.param)
 
 
 def model_of(robot):
@@ -62,21 +63,23 @@ def test_tip_and_inverse_dynamics_agree_with_the_world(named):
     assert_same_as_mujoco(unconstrained(model_of(robot)), robot)
 
 
+@pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize(
     "config",
     [{"payload": 1.3}, {"tool_mass": 1.9, "tool_offset": 0.2}, {"tool_mass": 0.0}, {"tool_offset": 0.0, "payload": 3}],
 )
-def test_tool_and_payload_are_part_of_the_known_model(config):
-    robot = registry.make("robots", "panda", overrides=config)
+def test_tool_and_payload_are_part_of_the_known_model(name, config):
+    robot = made(name, **config)
     assert_same_as_mujoco(unconstrained(mounted(robot)), robot)
-    bare, q = made("panda"), random_states(robot, 1)[0]
+    bare, q = made(name), random_states(robot, 1)[0]
     z = np.zeros_like(q)
     difference = robot.inverse_dynamics(np, q, z, z) - bare.inverse_dynamics(np, q, z, z)
     assert abs(difference).max() > 0.1, "the override changed nothing"
 
 
-def test_every_parameter_of_the_chain_stands_in_the_world(named):
-    robot, chain = made(named), CHAINS[named]
+@pytest.mark.parametrize("name", CHAINS)
+def test_every_parameter_of_the_chain_stands_in_the_world(name):
+    robot, chain = made(name), CHAINS[name]
     model = model_of(robot)
     for joint, link in zip(robot.joints, chain.links, strict=True):
         j = model.joint(joint)
@@ -90,29 +93,35 @@ def test_every_parameter_of_the_chain_stands_in_the_world(named):
         np.testing.assert_allclose(body.pos, link.position, atol=1e-15)
         np.testing.assert_allclose(rotation, np.ravel(link.rotation), atol=1e-15)
         assert (float(j.armature[0]), float(j.damping[0]), float(j.frictionloss[0])) == (link.armature, 0.0, 0.0)
-        if (named, joint) != ("panda", "panda_joint7"):  # which carries the hand: see the next test
-            assert_same_inertia(body, link.body)
+        found = as_one(model, int(j.bodyid[0]))
+        assert found.mass == pytest.approx(link.body.mass, abs=1e-15)
+        np.testing.assert_allclose(found.com, link.body.com, atol=1e-15)
+        np.testing.assert_allclose(found.inertia, link.body.inertia, atol=1e-12)
     np.testing.assert_allclose(model.opt.gravity, chain.gravity, atol=0)
     assert model.opt.timestep == 0.001
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST
 
 
-def assert_same_inertia(body, expected):
+def as_one(model, number):
+    """A body of the world, and those fixed to it, in its own frame."""
+    body = model.body(number)
     axes = np.zeros(9)
     mujoco.mju_quat2Mat(axes, body.iquat)
     axes = axes.reshape(3, 3)
-    assert float(body.mass[0]) == pytest.approx(expected.mass, abs=1e-15)
-    np.testing.assert_allclose(body.ipos, expected.com, atol=1e-15)
-    np.testing.assert_allclose(axes @ np.diag(body.inertia) @ axes.T, expected.inertia, atol=1e-12)
+    own = Body(float(body.mass[0]), tuple(body.ipos), rows(axes @ np.diag(body.inertia) @ axes.T))
+    parts = [own]
+    for child in range(number + 1, model.nbody):
+        if model.body_parentid[child] == number and model.body_jntnum[child] == 0:
+            rotation = np.zeros(9)
+            mujoco.mju_quat2Mat(rotation, model.body(child).quat)
+            parts.append(
+                rigid_body.moved(as_one(model, child), rows(rotation.reshape(3, 3)), tuple(model.body(child).pos))
+            )
+    return rigid_body.merge(*parts)
 
 
-def test_the_last_link_and_the_hand_of_the_panda():
-    model = model_of(made("panda"))
-    assert_same_inertia(model.body("link7"), panda.LINKS[6][2])
-    assert_same_inertia(model.body("hand"), panda.HAND)
-    np.testing.assert_allclose(model.body("hand").pos, [0, 0, panda.FLANGE])
-    last = CHAINS["panda"].links[-1].body
-    assert last.mass == pytest.approx(0.735522 + 0.73)
+def rows(matrix):
+    return tuple(tuple(map(float, row)) for row in matrix)
 
 
 def test_limits_and_motors_of_the_world_are_the_robots(named):
@@ -180,10 +189,41 @@ def test_the_panda_stretched_out_is_as_long_as_its_drawing():
     assert robot.channels.mode is Mode.VELOCITY_REFERENCE
 
 
-def test_the_hand_looks_down_at_home():
-    robot = made("panda")
-    position, rotation = rigid_body.pose(np, CHAINS["panda"], robot.home)
-    np.testing.assert_allclose(rotation, np.diag([1.0, -1.0, -1.0]), atol=1e-12)
+def test_the_ur5e_is_what_its_table_of_denavit_and_hartenberg_says():
+    """Tool flange by the published rows (a, d, alpha), in UR's base frame, which is base_link's turned by pi."""
+    robot, rng = made("ur5e", tool_offset=0.0), np.random.default_rng(0)
+    table = [
+        (0.0, 0.1625, np.pi / 2), (-0.425, 0.0, 0.0), (-0.3922, 0.0, 0.0),
+        (0.0, 0.1333, np.pi / 2), (0.0, 0.0997, -np.pi / 2), (0.0, 0.0996, 0.0),
+    ]  # fmt: skip
+    for q in rng.uniform(robot.limits.lower, robot.limits.upper, (10, 6)):
+        T = np.diag([-1.0, -1.0, 1.0, 1.0])
+        for theta, (a, d, alpha) in zip(q, table, strict=True):
+            (c, s), (ca, sa) = (np.cos(theta), np.sin(theta)), (np.cos(alpha), np.sin(alpha))
+            T = T @ [[c, -s * ca, s * sa, a * c], [s, c * ca, -c * sa, a * s], [0.0, sa, ca, d], [0.0, 0.0, 0.0, 1.0]]
+        np.testing.assert_allclose(robot.tip(np, q), T[:3, 3], atol=1e-12)
+
+
+@pytest.mark.parametrize(("carried", "share"), [(0.0, 0.8), (1.5, 1.0)])
+def test_the_ur5es_torques_suffice_for_the_acceleration_that_we_declare(carried, share):
+    """All joints at once, each in the worse direction, held against gravity in any pose."""
+    robot = made("ur5e", payload=carried)
+    q = random_states(robot, 5000)[0]
+    z = np.zeros_like(q)
+    gravity = robot.inverse_dynamics(np, q, z, z)
+    needed = np.abs(gravity)
+    for joint, acceleration in enumerate(robot.limits.acceleration):
+        a = np.broadcast_to(acceleration * np.eye(6)[joint], q.shape)
+        needed = needed + np.abs(robot.inverse_dynamics(np, q, z, a) - gravity)
+    assert (needed.max(axis=0) <= share * robot.limits.torque).all()
+    assert (needed.max(axis=0) > 0.9 * share * robot.limits.torque).any(), "the docstring says less than is true"
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_the_tool_looks_down_at_home(name):
+    robot = made(name)
+    position, rotation = rigid_body.pose(np, CHAINS[name], robot.home)
+    np.testing.assert_allclose(rotation[:, 2], [0.0, 0.0, -1.0], atol=1e-12)
     np.testing.assert_allclose(position, robot.tip(np, robot.home), atol=1e-12)
 
 
@@ -195,15 +235,40 @@ def contacts(model, q):
     return {frozenset((owner[c.geom1], owner[c.geom2])) for c in data.contact[: data.ncon]}
 
 
-def test_the_arm_touches_the_floor_and_its_base_but_not_its_neighbours():
-    robot = made("panda")
-    model = model_of(robot)
-    assert contacts(model, robot.home) == set()
-    assert frozenset(("world", "hand")) in contacts(model, [0, 1.5, 0, -0.9, 0, 1.5, 0])
-    near = {frozenset((f"link{i}", f"link{i + 1}")) for i in range(7)} | {frozenset(("link7", "hand"))}
-    found = set().union(*(contacts(model, q) for q in random_states(robot, 300, seed=7)[0]))
+def test_an_arm_touches_the_floor_and_itself_but_not_its_neighbours(arm):
+    model = model_of(arm)
+    assert contacts(model, arm.home) == set()
+    names = [model.body(i).name for i in range(model.nbody)]
+    near = {frozenset((names[i], names[model.body_parentid[i]])) for i in range(2, model.nbody)}
+    found = set().union(*(contacts(model, q) for q in random_states(arm, 300, seed=7)[0]))
     assert not found & near
+    assert frozenset(("world", arm.tip_body)) in found
     assert any("world" not in pair for pair in found), "wrist and base never meet"
+
+
+SOME = pytest.param(range(1), 3, 0.5 * SLOT, id="some")
+MANY = pytest.param(range(24), 8, SLOT, id="many", marks=[pytest.mark.slow, pytest.mark.timeout(3600)])
+
+
+@pytest.mark.parametrize(("seeds", "count", "seconds"), [SOME, MANY])
+def test_goals_in_a_row_lead_no_arm_into_itself_or_the_floor(arm, seeds, count, seconds):
+    """The demonstration's goals, by the exact model of the reference; what the servo adds is small."""
+    task = registry.make("tasks", "reach", arm)
+    planner = registry.make("planners", "mppi", task, registry.make("dynamics", "kinematic", arm))
+    model = model_of(arm)
+    for seed in seeds:
+        goals = schedule(DemoConfig(seconds=count * SLOT, seed=seed), task.sample_goal).goals
+        rng, q, v, t = np.random.default_rng(seed), arm.home, np.zeros(arm.nj), 0.0
+        carry = planner.init(Observation(t, State(t, q, v)))
+        for point in goals:
+            goal = Goal.still(point, planner.horizon, task.tolerance, task.dwell)
+            for _ in range(round(seconds / planner.dt)):
+                obs = Observation(t, State(t, q, v), {"reference": np.concatenate([q, v])}, {"reference": t})
+                for _ in range(2):
+                    carry, plan, _ = planner.improve(obs, goal, planner.knobs(), carry, planner.noise(rng))
+                q, v, t = plan.q[1], plan.v[1], t + planner.dt
+                assert contacts(model, q) == set(), f"seed {seed} at {t:.2f} s"
+            assert np.linalg.norm(arm.tip(np, q) - point) <= task.tolerance, f"seed {seed} at {t:.2f} s"
 
 
 class Servoed:
@@ -217,7 +282,7 @@ class Servoed:
 
     def step(self, q_ref, v_ref, push=None):
         d, servo, limit = self.data, self.robot.servo, self.robot.limits.torque
-        bias = self.robot.inverse_dynamics(np, d.qpos, d.qvel, np.zeros(7))
+        bias = self.robot.inverse_dynamics(np, d.qpos, d.qvel, np.zeros(self.robot.nj))
         torque = servo.stiffness * (q_ref - d.qpos) + servo.damping * (v_ref - d.qvel) + bias
         d.ctrl[:] = np.clip(torque, -limit, limit)
         d.xfrc_applied[self.hand] = 0.0
@@ -228,34 +293,35 @@ class Servoed:
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_push_moves_the_arm_and_it_comes_back(axis):
-    robot = made("panda")
-    world, home, still = Servoed(robot), robot.tip(np, robot.home), np.zeros(7)
+def test_a_push_moves_the_arm_and_it_comes_back(arm, axis):
+    world, home, still = Servoed(arm), arm.tip(np, arm.home), np.zeros(arm.nj)
     mujoco.mj_forward(world.model, world.data)
     offs = []
     for k in range(600):
-        world.step(robot.home, still, 18.0 * np.eye(3)[axis] if k < 200 else None)
-        offs.append(np.linalg.norm(robot.tip(np, world.data.qpos) - home))
+        world.step(arm.home, still, 18.0 * np.eye(3)[axis] if k < 200 else None)
+        offs.append(np.linalg.norm(arm.tip(np, world.data.qpos) - home))
     assert 0.005 < max(offs) < 0.02, "18 N for 0.2 s move the tip visibly, not far [m]"
     assert max(offs[400:]) < 0.001, "0.2 s later it is back"
 
 
-def test_the_servo_tracks_a_moving_reference():
-    robot = made("panda")
-    world = Servoed(robot)
+def test_the_servo_tracks_a_moving_reference(arm):
+    """Every joint by 0.7 rad towards the middle of its range and half the way back, in 1.5 s."""
+    world, centre = Servoed(arm), (arm.limits.lower + arm.limits.upper) / 2.0
     mujoco.mj_forward(world.model, world.data)
-    A, w = np.array([0.4, 0.3, 0.4, 0.3, 0.4, 0.4, 0.5]), np.pi
+    A, w = np.where(centre < arm.home, -0.35, 0.35), np.pi
     errors = []
     for k in range(1500):
         t = k * 1e-3
-        world.step(robot.home + A * (1 - np.cos(w * t)), A * w * np.sin(w * t))
-        errors.append(world.data.qpos - robot.home - A * (1 - np.cos(w * (t + 1e-3))))
+        world.step(arm.home + A * (1 - np.cos(w * t)), A * w * np.sin(w * t))
+        errors.append(world.data.qpos - arm.home - A * (1 - np.cos(w * (t + 1e-3))))
     assert np.sqrt(np.mean(np.square(errors))) < 0.008
     assert np.abs(errors).max() < 0.02
 
 
-def test_a_config_out_of_bounds_is_refused_by_name():
-    with pytest.raises(ConfigError, match=r"payload = -1.*from 0 to 3 \[kg\]"):
-        build(panda.Config, {"payload": -1})
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_config_out_of_bounds_is_refused_by_name(name):
+    config = module_of(name).Config
+    with pytest.raises(ConfigError, match=rf"payload = -1.*from 0 to {params(config)['payload'].high:g} \[kg\]"):
+        build(config, {"payload": -1})
     with pytest.raises(ConfigError, match="tool_mas: no such parameter; did you mean 'tool_mass'"):
-        build(panda.Config, {"tool_mas": 1})
+        build(config, {"tool_mas": 1})
