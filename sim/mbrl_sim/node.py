@@ -15,7 +15,8 @@ from geometry_msgs.msg import WrenchStamped
 from rclpy.clock import Clock as RosClock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -25,7 +26,8 @@ from trajectory_msgs.msg import JointTrajectory
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Robot
 from mbrl_control.nodes import process
-from mbrl_control.nodes.params import declare, declare_part, refuse_unknown
+from mbrl_control.nodes.params import declare, declare_robot, refuse_unknown
+from mbrl_control.wiring import sink_order
 from mbrl_sim import stepper
 from mbrl_sim.jtc import Points
 from mbrl_sim.stepper import Stepper
@@ -34,6 +36,8 @@ from mbrl_sim.world import KINDS, World
 RELIABLE = QoSProfile(depth=10)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+AS_TOLD = QoSOverridingOptions((QoSPolicyKind.RELIABILITY,))
+"""For joint states: some drivers publish them reliable, others best effort; ROS's own parameters say which."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Config(stepper.Config):
 
     robot: str = param("panda", "robot, as listed by `mbrl list`")
     clock_rate: float = param(200.0, "/clock published, at most as often as states", unit="Hz", low=1.0, high=1000.0)
+    joint_order: tuple[str, ...] = param((), "order in which the joints are published, by the driver's names")
     shuffle_joint_order: bool = param(False, "publish the joints in another random order every time")
     push_duration: float = param(0.2, "how long a message on ~/push acts", unit="s", low=0.001, high=10.0)
 
@@ -53,13 +58,16 @@ class SimNode(Node):
         super().__init__("sim")
         self._time_source.detach_node()  # else we would listen to our own /clock
         config = self.config = declare(self, Config)
-        entry, robot_config = declare_part(self, "robots", config.robot)
+        self.robot: Robot = declare_robot(self, config.robot)
         refuse_unknown(self)
         self.sim_time = bool(self.get_parameter("use_sim_time").value)
         for name, paced in (("lockstep", not config.lockstep), ("real_time_factor", config.real_time_factor == 1.0)):
             if not (paced or self.sim_time):
                 raise ConfigError(f"{name} = {getattr(config, name)}: it takes use_sim_time: true as well")
-        self.robot: Robot = entry.make(robot_config)
+        joints = self.robot.driver_joints
+        if config.joint_order and sorted(config.joint_order) != sorted(joints):
+            raise ConfigError(f"joint_order = {config.joint_order}: it takes these, in any order: {', '.join(joints)}")
+        self._order = np.array([joints.index(name) for name in config.joint_order or joints])
         self.world = World(self.robot, config)
         self.stepper = Stepper(self.world, config, self._publish, self._show)
         self._clock_every = max(1, round(1e9 / (config.clock_rate * self.stepper.period)))
@@ -70,17 +78,22 @@ class SimNode(Node):
 
     def _connect(self) -> None:
         sink, name = self.robot.sink, self.robot.name
-        self._states = self.create_publisher(JointState, self.robot.state_topic, RELIABLE)
+        self._states = self.create_publisher(
+            JointState, self.robot.state_topic, RELIABLE, qos_overriding_options=AS_TOLD
+        )
         self._clock = self.create_publisher(Clock, "/clock", BEST_EFFORT)
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
         forward = {f"{name}_forward_{kind}/commands": kind for kind in KINDS}
+        forward.pop(sink.topic, None)  # wired to one of them: heard below, in its own order
         if sink.kind == "joint_trajectory":
             self.create_subscription(JointTrajectory, sink.topic, self._on_trajectory, RELIABLE)
-        else:
-            forward[sink.topic] = sink.kind
         for topic, kind in forward.items():
-            self.create_subscription(Float64MultiArray, topic, partial(self._on_numbers, kind), RELIABLE)
+            hear = partial(self._on_numbers, kind, np.arange(self.robot.nj))
+            self.create_subscription(Float64MultiArray, topic, hear, RELIABLE)
+        if sink.kind != "joint_trajectory":
+            hear = partial(self._on_numbers, sink.kind, np.argsort(sink_order(self.robot)))
+            self.create_subscription(Float64MultiArray, sink.topic, hear, RELIABLE)
         self.create_subscription(WrenchStamped, "~/push", self._on_push, RELIABLE)
         if self.config.lockstep:
             self.create_subscription(Clock, "controller/tick", self._on_tick, RELIABLE)
@@ -116,11 +129,10 @@ class SimNode(Node):
     # --- What goes out --------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        sample, names, order = self.world.observe(), self.robot.joints, slice(None)
+        sample, order = self.world.observe(), self._order
         if self.config.shuffle_joint_order:
             order = self._shuffle.permutation(self.robot.nj)
-            names = tuple(self.robot.joints[i] for i in order)
-        message = JointState(name=names)
+        message = JointState(name=[self.robot.driver_joints[i] for i in order])
         message.header.stamp = self._stamp(sample.ns)
         message.position = array.array("d", sample.q[order].tobytes())
         message.velocity = array.array("d", sample.v[order].tobytes())
@@ -162,8 +174,10 @@ class SimNode(Node):
             stamp += self.world.ns - self.stepper.pace.system(self.world.ns)
         return self.world.follow(names, points, stamp * 1e-9)
 
-    def _on_numbers(self, kind: str, message: Float64MultiArray) -> None:
-        self.stepper.put(partial(self.world.command, kind, np.array(message.data)))
+    def _on_numbers(self, kind: str, order: np.ndarray, message: Float64MultiArray) -> None:
+        """One number a joint; ``order``: where in the message the number of each of our joints stands."""
+        values = np.array(message.data)
+        self.stepper.put(partial(self.world.command, kind, values[order] if len(values) == len(order) else values))
 
     def _on_push(self, message: WrenchStamped) -> None:
         force = message.wrench.force

@@ -32,7 +32,9 @@ IDLE = 0.05
 class Config(WorldConfig):
     """The world's parameters, and how time passes in it."""
 
-    state_rate: float = param(200.0, "joint states published", unit="Hz", low=1.0, high=1000.0)
+    state_rate: float = param(
+        0.0, "joint states published; 0: as the robot's driver does", unit="Hz", low=0.0, high=1000.0
+    )
     real_time_factor: float = param(1.0, "speed against the clock; 0: as fast as possible", low=0.0, high=100.0)
     realtime: bool = param(True, "step under SCHED_FIFO, as a driver would, where that is permitted")
     lockstep: bool = param(False, "advance only after the guard's tick")
@@ -45,13 +47,14 @@ class Stepper:
     def __init__(self, world: World, config: Config, publish: Callable[[], None], show: Callable[[str], None]) -> None:
         self.world, self.config = world, config
         self._publish, self._show = publish, show
-        name = "lockstep_period" if config.lockstep else "state_rate"
-        period = config.lockstep_period if config.lockstep else 1.0 / config.state_rate
+        rate = config.state_rate or world.robot.state_rate
+        name, given = ("lockstep_period", config.lockstep_period) if config.lockstep else ("state_rate", rate)
+        period = given if config.lockstep else 1.0 / given
         self.steps = round(period * 1e9 / world.step_ns)
         self.period = self.steps * world.step_ns
         if self.steps < 1 or abs(self.period - period * 1e9) > 1.0:
             accepted = f"whole steps of the physics, {world.step_ns * 1e-6:g} ms each"
-            raise ConfigError(f"{name} = {getattr(config, name):g}: it takes {accepted}")
+            raise ConfigError(f"{name} = {given:g}: it takes {accepted}")
         self.pace = Pace(config.real_time_factor)
         self.state = ""
         self.accepted = self.rejected = self.late = self.unanswered = 0

@@ -17,6 +17,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from mbrl_control import registry
+from mbrl_control.core import Robot
 from mbrl_control.nodes.observer import Observer
 from mbrl_control.nodes.qos import LATCHED
 from mbrl_control.paths import share
@@ -37,9 +38,8 @@ class StalledError(AssertionError):
 class Person(Observer):
     """Watches, judges, arms, gives goals, presses the e-stop."""
 
-    def __init__(self, context: Context, since_ns: int | None) -> None:
-        robot = registry.make("robots", "panda")
-        super().__init__(robot, robot.limits, "person", context=context, since_ns=since_ns)
+    def __init__(self, context: Context, robot: Robot, since_ns: int | None, namespace: str | None = None) -> None:
+        super().__init__(robot, robot.limits, "person", context=context, since_ns=since_ns, namespace=namespace)
         self.estop_pub = self.create_publisher(Bool, "controller/estop", LATCHED)
         self.goal_pub = self.create_publisher(PoseStamped, "planner/goal_pose", 1)
         self.asks = {name: self.create_client(Trigger, f"controller/{name}") for name in ("arm", "reset", "stop")}
@@ -69,6 +69,8 @@ class Person(Observer):
 class Stack:
     """Start it with ``with``; everything it started is gone afterwards."""
 
+    namespace: str | None = None
+
     def __init__(
         self,
         domain: int,
@@ -78,9 +80,11 @@ class Stack:
         state_timeout: float = 0.5,
         **arguments: str,
     ) -> None:
+        arguments = {"robot": "panda", "viewer": "false", **arguments}
+        self.robot: Robot = registry.make("robots", arguments["robot"])
         specs = expand(
             share() / "launch" / "sim.launch.yaml",
-            {"robot": "panda", **arguments},
+            arguments,
             environ={**os.environ, "ROS_DOMAIN_ID": str(domain)},
         )
         self.specs = {spec.name: replace(spec, essential=False) for spec in specs}
@@ -100,7 +104,7 @@ class Stack:
         self.context = Context()
         rclpy.init(context=self.context, domain_id=self.domain, signal_handler_options=SignalHandlerOptions.NO)
         self.executor = SingleThreadedExecutor(context=self.context)
-        self.person = Person(self.context, self.since_ns)
+        self.person = Person(self.context, self.robot, self.since_ns, self.namespace)
         self.executor.add_node(self.person)
         for name in self.only:
             self.start(name)

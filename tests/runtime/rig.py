@@ -74,7 +74,7 @@ class Rig:
         if self.plans and self._step % round(0.05 / self.guard.dt) == 0:
             self.seq += 1
             plan = self.make_plan(self.now + 0.05, self.seq, self.now)
-            self.guard.inbox.append(PlanArrived(plan, self.session))
+            self.guard.inbox.append(PlanArrived(plan, self.session, 0.05))
         out = self.guard.tick(self.now, self.mono)
         self.outcomes.append(out)
         if out.command is not None:

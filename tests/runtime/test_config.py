@@ -22,6 +22,7 @@ class Config:
     norm: str = param("abs", "which norm", choices=("abs", "square"))
     on: bool = param(True, "whether")
     weights: tuple = param((1.0, 2.0), "of each", low=0.0)
+    names: tuple[str, ...] = param((), "of what")
 
 
 PARAMS = c.params(Config)
@@ -54,6 +55,10 @@ ANYTHING = st.recursive(
 @example("weights", "inf 1")
 @example("on", 1)
 @example("count", True)
+@example("names", ["a", 1])
+@example("names", [""])
+@example("names", ["two words"])
+@example("names", "a, b c")
 def test_parse_gives_a_value_that_is_declared_or_a_config_error(name, value):
     p = PARAMS[name]
     parsed, said = outcome(lambda: p.parse(value))
@@ -61,7 +66,9 @@ def test_parse_gives_a_value_that_is_declared_or_a_config_error(name, value):
         assert said.startswith(f"{name} = {value!r}: it takes ")
         return
     assert type(parsed) is p.type
-    for number in parsed if p.type is tuple else [parsed] if p.type in (int, float) else []:
+    if p.items is str:
+        assert all(isinstance(text, str) and text and not set(text) & set(" ,\t\n") for text in parsed)
+    for number in list(parsed if p.type is tuple else [parsed]) if p.type in (int, float) or name == "weights" else []:
         assert math.isfinite(number)
         assert p.low is None or number >= p.low
         assert p.high is None or number <= p.high
@@ -78,6 +85,7 @@ VALID = st.fixed_dictionaries(
         "norm": st.sampled_from(["abs", "square"]),
         "on": st.booleans(),
         "weights": st.lists(st.floats(0, 1e9), max_size=4).map(tuple),
+        "names": st.lists(st.from_regex(r"[a-z_/][a-z0-9_/]{0,8}", fullmatch=True), max_size=4).map(tuple),
     },
 )
 
@@ -95,7 +103,7 @@ def test_the_flags_say_the_same_as_the_values(values):
     c.add_flags(parser, Config)
 
     def written(value):
-        return " ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+        return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     args = parser.parse_args([f"--{name}={written(value)}" for name, value in values.items()])
     assert c.from_flags(Config, args) == c.build(Config, values)
@@ -109,10 +117,12 @@ def test_large_whole_numbers_are_not_rounded():
     ("values", "said"),
     [
         ({"rte": 1.0}, "x.rte: no such parameter; did you mean 'rate'?"),
-        ({"zzz": 1.0}, "x.zzz: no such parameter; known: count, label, norm, offset, on, rate, weights"),
+        ({"zzz": 1.0}, "x.zzz: no such parameter; known: count, label, names, norm, offset, on, rate, weights"),
         ({"rate": 1.0}, "x.rate = 1.0: it takes a number from 10 to 500 [Hz]"),
         ({"norm": "max"}, "x.norm = 'max': it takes one of abs, square"),
         ({"count": 1.5}, "x.count = 1.5: it takes a whole number of at least 0"),
+        ({"names": ["a", 2]}, "x.names = ['a', 2]: it takes a list of texts"),
+        ({"names": 2}, "x.names = 2: it takes a list of texts"),
     ],
 )
 def test_a_mistake_is_told_with_what_would_do(values, said):

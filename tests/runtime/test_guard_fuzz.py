@@ -15,6 +15,7 @@ from mbrl_control.core import Limits, Mode, Plan
 from mbrl_control.runtime.estimate import Reading
 from mbrl_control.runtime.judge import Judge, Sent
 from mbrl_control.runtime.safety import EStop, Guard, GuardConfig, PlanArrived, PlannerDied, Request
+from mbrl_control.runtime.samples import SampleJudge, position
 from mbrl_control.runtime.states import Event, GuardState
 
 
@@ -43,11 +44,14 @@ def random_plan(rng: np.random.Generator, now: float, near: np.ndarray, seq: int
     return Plan(t0, dt, mode, q, v, np.zeros((horizon, q.shape[1])), None, stamp, seq)
 
 
-def fuzz(seed: int, ticks: int, limits: Limits = LIMITS, rate: float = 100.0) -> tuple[Judge, Guard, set[GuardState]]:
+def fuzz(
+    seed: int, ticks: int, limits: Limits = LIMITS, rate: float = 100.0, sink: str = "joint_trajectory"
+) -> tuple[Judge | SampleJudge, Guard, set[GuardState]]:
     rng = np.random.default_rng(seed)
     config = GuardConfig(rate=rate, speed=float(rng.choice([1.0, 0.2])), state_timeout=0.1)
-    guard = Guard(config, JOINTS, limits, 0.1)
-    judge = Judge(limits.at_speed(config.speed))
+    guard = Guard(config, JOINTS, limits, 0.1, sink)
+    within = limits.at_speed(config.speed)
+    judge = Judge(within) if sink == "joint_trajectory" else SampleJudge(within, guard.dt)
     seen = set()
     guard.inbox.append(Request(Event.ACTIVATE))
     now = mono = 0.0
@@ -73,7 +77,7 @@ def fuzz(seed: int, ticks: int, limits: Limits = LIMITS, rate: float = 100.0) ->
             guard.inbox.append(Reading(names, q[order][:size], np.zeros(7), now, mono))
         if step % max(1, round(0.05 / guard.dt)) == 0 and rng.random() > storm * 0.5:
             seq += 1
-            guard.inbox.append(PlanArrived(random_plan(rng, now, near, seq, storm), session))
+            guard.inbox.append(PlanArrived(random_plan(rng, now, near, seq, storm), session, 0.05))
         if rng.random() < storm * 0.02:
             guard.inbox.append(PlannerDied(session))
             session += 1
@@ -89,15 +93,18 @@ def fuzz(seed: int, ticks: int, limits: Limits = LIMITS, rate: float = 100.0) ->
         seen.add(out.state)
         if out.reference is not None:
             near = arm = out.reference.motion.q
-        if out.command is not None:
+        if out.command is not None and isinstance(judge, Judge):
             judge.see(Sent(now, out.command.t, out.command.q, out.command.v, out.command.a))
+        elif out.command is not None:
+            judge.see(round(out.t / guard.dt), position(out.command))
+            arm = position(out.command)  # what a sink that takes samples has of it
         if back:
             judge.forget()
     judge.finish()
     return judge, guard, seen
 
 
-def assert_clean(judge: Judge) -> None:
+def assert_clean(judge: Judge | SampleJudge) -> None:
     assert judge.violations == {}, judge.examples
     assert judge.nonfinite == 0
 
@@ -111,6 +118,17 @@ def test_no_limit_is_violated_in_a_hundred_thousand_ticks() -> None:
         fastest = max(fastest, judge.worst["v"])
     assert seen == set(GuardState), "the fuzz no longer reaches every state"
     assert fastest > 0.9, "the fuzz no longer drives the arm to its limits"
+
+
+def test_samples_stay_within_the_limits_as_well() -> None:
+    seen, worst = set(), {"v": 0.0, "a": 0.0}
+    for seed in (50, 51):
+        judge, _, states = fuzz(seed, 6_000, sink="position")
+        assert_clean(judge)
+        seen |= states
+        worst = {name: max(value, judge.worst[name]) for name, value in worst.items()}
+    assert seen == set(GuardState), "the fuzz no longer reaches every state"
+    assert min(worst.values()) > 0.9, "the fuzz no longer drives the arm to its limits"
 
 
 @pytest.mark.slow

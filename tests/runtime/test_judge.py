@@ -94,6 +94,21 @@ def test_a_silent_guard_is_judged_by_its_tail() -> None:
     assert any("splice" in found for found in judge.violations)
 
 
+def test_what_was_not_seen_is_not_judged_and_what_follows_is() -> None:
+    """The same commands are missing, but here they were sent: no step, not a start in motion, limits as before."""
+    sent = commands()
+    judge = Judge(LIMITS)
+    for command in sent[:100]:
+        judge.see(command)
+    judge.skip()
+    for command in sent[150:180]:
+        judge.see(command)
+    assert not judge.violations
+    for command in sent[180:]:
+        judge.see(stretched(command, "q", 1e-5))
+    assert [what for what in judge.violations if "splice" in what]
+
+
 def test_a_goal_is_reached_after_dwelling() -> None:
     goal = Dwell(0.02, 0.3)
     for t, d, reached in [

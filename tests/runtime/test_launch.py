@@ -152,6 +152,18 @@ def test_a_missing_parameter_file_is_left_out_and_told(expand):
     assert specs[0].notes == ("there is no parameter file /nowhere.yaml: going without it",)
 
 
+def test_a_missing_parameter_file_that_was_asked_for_is_refused(expand):
+    text = """
+    launch:
+    - arg: {name: robot, default: panda}
+    - arg: {name: params, default: $(dirname)/$(var robot).yaml}
+    - node: {pkg: pkg, exec: a, param: [{from: $(var params)}]}
+    """
+    assert expand(text, {"robot": "my_lab.planar"})[0].notes  # a robot of one's own has no file of ours
+    with pytest.raises(ConfigError, match=r"a.launch.yaml line 5: params = 'nowhere.yaml': no such file"):
+        expand(text, {"params": "nowhere.yaml"})
+
+
 def test_arguments_are_shown_with_those_of_includes(expand, tmp_path):
     text = """
         launch:

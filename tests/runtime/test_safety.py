@@ -238,7 +238,7 @@ def test_a_bad_plan_is_refused_whole_and_three_stop_the_arm(reason: str, monkeyp
 def test_a_second_planner_is_not_listened_to() -> None:
     rig = Rig().armed()
     foreign = swing_plan(rig.now + 0.05, 10_000, rig.now)
-    rig.guard.inbox.append(PlanArrived(replace(foreign, q=foreign.q + 0.2), 99))
+    rig.guard.inbox.append(PlanArrived(replace(foreign, q=foreign.q + 0.2), 99, 0.05))
     rig.run(0.2)
     assert rig.guard.counts["plan refused: a second planner"] == 1
     assert rig.state is S.ACTIVE
@@ -362,6 +362,39 @@ def test_arming_is_refused_in_words() -> None:
     rig.states = False
     rig.run(0.3)
     assert "no fresh joint state" in refusal(rig)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "timeout", "says"),
+    [
+        (8, 0.5, "joint states come 12.5 times a second; at least 20 to arm"),
+        (6, 0.5, "joint states come 16.7 times a second; at least 20 to arm"),
+        (5, 0.5, None),
+        (4, 0.02, "joint states come 25.0 times a second; at least 50 to arm"),
+        (2, 0.02, None),
+    ],
+)
+def test_states_too_seldom_to_arm_on(ticks: int, timeout: float, says: str | None) -> None:
+    rig = Rig(state_timeout=timeout)
+    rig.ask(E.ACTIVATE)
+    for k in range(120 // ticks * ticks + 1):
+        rig.states = k % ticks == 0
+        rig.tick()
+    rig.states = False
+    done, why = rig.ask(E.ARM)
+    assert (done, why if says is None else why.removeprefix("refused: ")) == (says is None, says or "ACTIVE")
+
+
+def test_states_too_seldom_in_motion_stop_the_arm() -> None:
+    """One in 0.12 s: in between they are older than the timeout of either promise class."""
+    rig = Rig().armed()
+    for k in range(36):
+        rig.states = k % 12 == 0
+        rig.tick()
+    assert rig.state is S.LATCHED
+    assert "no joint state for 0.1" in rig.guard.reason
+    assert "refused: no fresh joint state" in refusal(rig)
+    rig.clean()
 
 
 def test_arming_outside_the_range_is_refused_beyond_a_little() -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ class Counter:
     """A world that does nothing but count."""
 
     step_ns = MS
+    robot = SimpleNamespace(state_rate=250.0)
 
     def __init__(self):
         self.ns, self.diverged, self.at_rest, self.dead = 0, "", True, {}
@@ -111,6 +113,12 @@ def test_a_reset_while_a_tick_is_awaited_starts_again(rig):
     locked.stepper.tick(10 * MS)  # meant for the world before
     locked.stepper.tick(0)
     locked.wait(lambda: locked.published[-1] == 10)
+
+
+def test_states_come_as_often_as_from_the_robots_driver(rig):
+    paced = rig(real_time_factor=0.0)
+    paced.wait(lambda: len(paced.published) > 3)
+    assert paced.published[:3] == [0, 4, 8]
 
 
 def test_says_what_it_does(rig):

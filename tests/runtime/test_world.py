@@ -5,11 +5,12 @@ import dataclasses
 import mujoco
 import numpy as np
 import pytest
+from arms import TOOLS, made
 
-from mbrl_control import registry
 from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
+from mbrl_control.mjcf import WorldError
 from mbrl_sim.jtc import Points
-from mbrl_sim.world import Config, World, WorldError
+from mbrl_sim.world import Config, World
 
 ARM = """
 <mujoco>
@@ -143,10 +144,6 @@ def test_a_payload_sags_by_its_torque_over_the_stiffness(robot):
     np.testing.assert_allclose(q - HOME, expected, rtol=1e-3)
 
 
-def panda(**config):
-    return registry.make("robots", "panda", overrides=config)
-
-
 def assert_static_torques(model, expected):
     """In random poses at rest, gravity pulls at the joints as a robot says."""
     data = mujoco.MjData(model)
@@ -161,23 +158,25 @@ def assert_static_torques(model, expected):
 TOOL = {"tool_mass": 1.4, "tool_offset": 0.2}
 
 
+@pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("config", [{"payload": 1.0}, TOOL, {"payload": 1.0, **TOOL}, {"tool_mass": 0.0}])
-def test_tool_and_payload_of_the_robot_are_known_to_its_servo(config):
-    robot = panda(**config)
+def test_tool_and_payload_of_the_robot_are_known_to_its_servo(name, config):
+    robot = made(name, **config)
     world = World(robot)
     assert world.model is world.nominal
     assert_static_torques(world.model, robot)
     world.step(500)
     np.testing.assert_allclose(world.observe().q, robot.home, atol=1e-9)
-    held = robot.inverse_dynamics(np, robot.home, np.zeros(7), np.zeros(7))
+    held = robot.inverse_dynamics(np, robot.home, np.zeros(robot.nj), np.zeros(robot.nj))
     np.testing.assert_allclose(world.observe().effort, held, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", TOOLS)
 @pytest.mark.parametrize("known", [0.0, 0.7])
-def test_the_unknown_payload_hangs_at_the_tip_of_the_tool(known):
-    world = World(panda(payload=known, **TOOL), Config(payload=1.0))
-    assert_static_torques(world.nominal, panda(payload=known, **TOOL))
-    assert_static_torques(world.model, panda(payload=known + 1.0, **TOOL))
+def test_the_unknown_payload_hangs_at_the_tip_of_the_tool(name, known):
+    world = World(made(name, payload=known, **TOOL), Config(payload=1.0))
+    assert_static_torques(world.nominal, made(name, payload=known, **TOOL))
+    assert_static_torques(world.model, made(name, payload=known + 1.0, **TOOL))
 
 
 def test_a_trajectory_is_followed(robot):

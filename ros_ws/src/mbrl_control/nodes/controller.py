@@ -13,8 +13,9 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -26,17 +27,29 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool, Float64MultiArray, String
 from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_control.config import param
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.convert import PlanError
-from mbrl_control.nodes.params import declare, declare_part, refuse_unknown
+from mbrl_control.nodes.graph import Neighbours
+from mbrl_control.nodes.params import declare, declare_robot, refuse_unknown
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import LATCHED, NEWEST
+from mbrl_control.nodes.sinks import open_sink
+from mbrl_control.runtime import digest
+from mbrl_control.runtime.claim import claim
 from mbrl_control.runtime.estimate import Reading
-from mbrl_control.runtime.loop import ClockPacer, Loop, RealTime, WallPacer, enter_real_time
+from mbrl_control.runtime.loop import (
+    PRIORITY,
+    STATE_TIMEOUT,
+    SWITCH,
+    ClockPacer,
+    Loop,
+    RealTime,
+    WallPacer,
+    enter_real_time,
+)
 from mbrl_control.runtime.safety import (
     EStop,
     Guard,
@@ -47,15 +60,16 @@ from mbrl_control.runtime.safety import (
     Request,
 )
 from mbrl_control.runtime.states import Event, GuardState
+from mbrl_control.wiring import guarded
 
-PRIORITY = 40
 ANSWER_WITHIN = 0.5
 """A service waits at most this long for the tick that answers it [s]."""
+DIGEST_RATE = 20.0
+"""As often [Hz] as a person can see."""
+LOOK_EVERY = 0.25
+"""How often it is looked who else is on the arm's topics [s]: 0.5 s after they were discovered are promised."""
 RESYNC = 0.005
 """A clock that has moved by more than this against the monotonic one [s] is followed even in motion."""
-SWITCH = 0.0005
-"""How long the receiving thread may keep the interpreter from the tick [s]."""
-STATE_TIMEOUT = {"A": 0.05, "B": 0.1}
 
 
 @dataclass(frozen=True)
@@ -75,14 +89,15 @@ class ControllerNode(LifecycleNode):
         super().__init__("controller")
         self.config = declare(self, NodeConfig)
         guard_config = declare(self, GuardConfig)
-        entry, robot_config = declare_part(self, "robots", self.config.robot)
+        self.robot: Robot = declare_robot(self, self.config.robot, connect=guarded)
         refuse_unknown(self)
-        self.robot: Robot = entry.make(robot_config)
+        self._claim = claim(self.context.get_domain_id(), self.resolve_topic_name(self.robot.sink.topic))
         if self.config.real_time and real_time is None:
             real_time = enter_real_time(PRIORITY)
         self.real_time = real_time or RealTime(False, False, "not asked for")
         timeout = STATE_TIMEOUT[self.real_time.promise_class]
-        self.guard = Guard(guard_config, self.robot.joints, self.robot.limits, timeout)
+        robot = self.robot
+        self.guard = Guard(guard_config, robot.driver_joints, robot.limits, timeout, robot.sink.kind)
         self.sim_time = bool(self.get_parameter("use_sim_time").value)
         if self.config.lockstep and not self.sim_time:
             raise MbrlError("lockstep: true needs use_sim_time: true")
@@ -93,8 +108,12 @@ class ControllerNode(LifecycleNode):
         self._shown = ("", "")
         self._session = 0
         self._plan_until = self._state_at = -1.0
+        self._plan_period: float | None = None
+        """Time between plans, as the newest one says; None: there was none yet."""
         self._came = threading.Condition()
         self._deactivating = False
+        self._asked_for: np.ndarray | None = None
+        """Where the arm is asked to be at the last tick; None: nothing was commanded."""
         self._reported = (time.monotonic(), (0, 0))
         """When the last report was made, and states and plans by then."""
         self._make_topics(clock)
@@ -110,14 +129,13 @@ class ControllerNode(LifecycleNode):
             self.trigger_activate()
 
     def _make_topics(self, clock: ClockPacer) -> None:
-        sink = self.robot.sink
-        if sink.kind != "joint_trajectory":
-            raise MbrlError(f"sink kind '{sink.kind}' of robot '{self.robot.name}': it takes joint_trajectory")
         make, hear = super().create_publisher, self.create_subscription  # plain publishers: they outlive deactivation
-        self.command_pub = make(JointTrajectory, sink.topic, 10)  # so that observers see every one
+        self.sink = open_sink(make, self.robot, self.guard.limits.velocity)
+        self.neighbours = Neighbours(self, self.robot)
         self.reference_pub = make(JointState, "~/reference", NEWEST)
         self.state_pub = make(String, "~/state", LATCHED)
         self.diagnostics_pub = make(DiagnosticArray, "/diagnostics", 10)
+        self.digest_pub = make(Float64MultiArray, "~/digest", NEWEST)
         self.tick_pub = make(Clock, "~/tick", 10) if self.config.lockstep else None
         hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
         hear(Float64MultiArray, "planner/plan_packed", self._on_plan, 1)
@@ -128,7 +146,10 @@ class ControllerNode(LifecycleNode):
         group = ReentrantCallbackGroup()
         for name, event in (("arm", Event.ARM), ("reset", Event.RESET), ("stop", Event.ESTOP)):
             self.create_service(Trigger, f"~/{name}", self._answerer(event), callback_group=group)
-        self.create_timer(1.0, self._report, clock=RosClock(clock_type=ClockType.STEADY_TIME))
+        steady = RosClock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(LOOK_EVERY, self._look, clock=steady)
+        self.create_timer(1.0, self._report, clock=steady)
+        self.create_timer(1.0 / DIGEST_RATE, self._tell, clock=steady)
         gc.disable()  # the report collects, once a second and not in the middle of a tick
 
     # --- lifecycle: INACTIVE -> READY, never further ---
@@ -144,10 +165,11 @@ class ControllerNode(LifecycleNode):
 
     # --- in ---
 
-    def _on_state(self, message: JointState) -> None:
+    def _on_state(self, message: JointState, info: Mapping[str, Any]) -> None:
         stamp = (convert.to_ns(message.header.stamp) - self.base_ns) / convert.SECOND
         received = stamp if self.config.lockstep else time.monotonic()
-        self.guard.inbox.append(Reading(list(message.name), message.position, message.velocity, stamp, received))
+        who, names = self.neighbours.writer(info), list(message.name)
+        self.guard.inbox.append(Reading(names, message.position, message.velocity, stamp, received, who))
         if self.config.lockstep:
             with self._came:
                 self._state_at = stamp
@@ -155,16 +177,16 @@ class ControllerNode(LifecycleNode):
 
     def _on_plan(self, message: Float64MultiArray) -> None:
         try:
-            packed = convert.unpack_plan(message.data, self.base_ns, self.robot.joints)
+            packed = convert.unpack_plan(message.data, self.base_ns, self.robot.driver_joints)
         except PlanError as error:
             self.guard.counts[f"plan refused: {error}"] += 1
             return
         if packed.session != self._session and packed.host == convert.this_host():
             self._watch_process(packed.pid, packed.session)
         self._session = packed.session
-        self.guard.inbox.append(PlanArrived(packed.plan, packed.session))
+        self.guard.inbox.append(PlanArrived(packed.plan, packed.session, packed.period))
         with self._came:
-            self._plan_until = packed.plan.t0
+            self._plan_until, self._plan_period = packed.plan.t0, packed.period
             self._came.notify_all()
 
     def _watch_process(self, pid: int, session: int) -> None:
@@ -199,6 +221,8 @@ class ControllerNode(LifecycleNode):
 
     def _answerer(self, event: Event):  # noqa: ANN202 - rclpy's own callback type
         def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            if event is Event.ARM:
+                self._look()
             response.success, response.message = self._ask(event, event.value)
             return response
 
@@ -217,11 +241,12 @@ class ControllerNode(LifecycleNode):
             self.guard.inbox.append(Request(Event.DEACTIVATE, "asked to stop"))
         out = self.guard.tick(now, mono)
         command = out.command
+        self._asked_for = None if command is None else command.q[0]
+        self.sink.publish(out, self.base_ns)
         if command is not None:
-            self.command_pub.publish(convert.trajectory(command, self.base_ns, self.robot.joints))
             stamp = self.base_ns + round(command.t[0] * convert.SECOND)
             q, v, state = command.q[0], command.v[0], out.state.shown
-            self.reference_pub.publish(convert.reference(self.robot.joints, stamp, q, v, state))
+            self.reference_pub.publish(convert.reference(self.robot.driver_joints, stamp, q, v, state))
         elif not self.sim_time:
             self.base_ns = self._clock_base()
         self._announce(out)
@@ -239,10 +264,13 @@ class ControllerNode(LifecycleNode):
         stamp = round(now * convert.SECOND)
         if out.command is None:  # the planner waits for a reference: there is none
             self.reference_pub.publish(convert.reference((), stamp, np.zeros(0), np.zeros(0), out.state.shown))
-        period = self.guard.config.plan_period
-        due = abs(now / period - round(now / period)) < 1e-6
-        if not due or self._wait(lambda: self._plan_until >= now + period - 1e-9):
+        if not self._plan_due(now) or self._wait(lambda: self._plan_until >= now + (self._plan_period or 0.0) - 1e-9):
             self.tick_pub.publish(Clock(clock=convert.to_time(stamp + (out.command is not None))))
+
+    def _plan_due(self, now: float) -> bool:
+        """Whether the planner plans at this very time: at the first one that it sees, then at each of its periods."""
+        period = self._plan_period
+        return period is None or abs(now / period - round(now / period)) < 1e-6
 
     def _wait(self, condition: Callable[[], bool]) -> bool:
         with self._came:
@@ -261,6 +289,19 @@ class ControllerNode(LifecycleNode):
 
     # --- now and then ---
 
+    def _look(self) -> None:
+        """See who else is on the arm's topics; its sink is asked only while nothing moves."""
+        self.guard.inbox.append(self.neighbours.look(ask=not self.guard.state.moving))
+
+    def _tell(self) -> None:
+        """The digest, if anybody listens; on the executor's thread, so that no tick waits for it."""
+        if self.digest_pub.get_subscription_count() == 0:
+            return
+        now = self.pacer.now()
+        mono = now if self.config.lockstep else time.monotonic()
+        found = digest.of(self.guard, self.loop, self._asked_for, now + self.base_ns / convert.SECOND, mono)
+        self.digest_pub.publish(convert.pack_digest(found, self.robot.joints))
+
     def _report(self) -> None:
         """Diagnostics at 1 Hz: rates, lateness, overruns, counts, promise class."""
         if not self.sim_time and abs(self._clock_base() - self.base_ns) > RESYNC * convert.SECOND:
@@ -277,6 +318,9 @@ class ControllerNode(LifecycleNode):
             "reason": guard.reason,
             "status": str(guard.status),
             "promise_class": self.real_time.promise_class,
+            "sink": self.robot.sink.kind,
+            "sink_parameters": self.neighbours.sink,
+            "in_the_way": "; ".join(filter(None, [guard.surroundings.rivals, *guard.surroundings.obstacles])),
             "rate_hz": 1.0 / guard.dt,
             "state_rate_hz": state_rate,
             "plan_rate_hz": plan_rate,
@@ -314,6 +358,7 @@ class ControllerNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         self.loop.stop()
+        self._claim.close()
         super().destroy_node()
 
 

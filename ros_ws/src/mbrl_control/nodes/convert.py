@@ -2,9 +2,11 @@
 
 A plan travels as one ``Float64MultiArray`` (``pack_plan``), so that it arrives whole or not at all:
 
-    magic version seq | t0: s ns | state stamp: s ns | dt mode | joints session host pid | H nj nu gains | q v u K
+    magic version seq | t0: s ns | state stamp: s ns | period dt mode | joints session host pid | H nj nu gains
+    | q v u K
 
-Stamps are whole seconds and nanoseconds of the ROS clock, hashes are 48 bits: each fits a double exactly.
+Stamps are whole seconds and nanoseconds of the ROS clock, hashes are 48 bits: each fits a double exactly. What
+people are shown of the guard travels in the same way (``pack_digest``).
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from mbrl_control.core import Command, MbrlError, Mode, Plan
+from mbrl_control.runtime.digest import Digest
+from mbrl_control.runtime.states import GuardState
 
 MAGIC = 77_069_766.0
-VERSION = 1.0
-HEADER = ("magic", "version", "seq", "t0_s", "t0_ns", "state_s", "state_ns", "dt", "mode", "joints", "session", "host",
-          "pid", "H", "nj", "nu", "gains")  # fmt: skip
+VERSION = 2.0
+HEADER = ("magic", "version", "seq", "t0_s", "t0_ns", "state_s", "state_ns", "period", "dt", "mode", "joints",
+          "session", "host", "pid", "H", "nj", "nu", "gains")  # fmt: skip
 MODES = tuple(Mode)
 MAX_KNOBS = 1_000_000
 """Most numbers that a plan message may have."""
@@ -73,18 +77,20 @@ class PackedPlan:
 
     plan: Plan
     """With ``t0`` and ``state_stamp`` in seconds since ``base_ns``."""
+    period: float
+    """Time until the next one is sent [s]."""
     session: int
     host: int
     pid: int
 
 
-def pack_plan(plan: Plan, base_ns: int, joints: Sequence[str], session: int) -> Float64MultiArray:
-    """The message for a plan whose times are seconds since ``base_ns`` of the ROS clock."""
+def pack_plan(plan: Plan, base_ns: int, joints: Sequence[str], session: int, period: float) -> Float64MultiArray:
+    """The message for a plan whose times are seconds since ``base_ns`` of the ROS clock, one every ``period``."""
     nj, nu = plan.q.shape[1], plan.u.shape[1]
     t0, state = (base_ns + round(t * SECOND) for t in (plan.t0, plan.state_stamp))
     header = [
-        MAGIC, VERSION, plan.seq, t0 // SECOND, t0 % SECOND, state // SECOND, state % SECOND, plan.dt,
-        MODES.index(plan.mode), hash48(",".join(joints)), session, this_host(), os.getpid(),
+        MAGIC, VERSION, plan.seq, t0 // SECOND, t0 % SECOND, state // SECOND, state % SECOND, period,
+        plan.dt, MODES.index(plan.mode), hash48(",".join(joints)), session, this_host(), os.getpid(),
         plan.horizon, nj, nu, plan.K is not None,
     ]  # fmt: skip
     parts = [np.asarray(header, dtype=float), plan.q.ravel(), plan.v.ravel(), plan.u.ravel()]
@@ -127,7 +133,68 @@ def unpack_plan(data: Sequence[float], base_ns: int, joints: Sequence[str]) -> P
     )
     mode = MODES[int(head["mode"])]
     plan = Plan(t0, float(head["dt"]), mode, q, v, u, gains[0] if gains else None, state, int(head["seq"]))
-    return PackedPlan(plan, int(head["session"]), int(head["host"]), int(head["pid"]))
+    return PackedPlan(plan, float(head["period"]), int(head["session"]), int(head["host"]), int(head["pid"]))
+
+
+DIGEST_MAGIC = 77_069_768.0
+DIGEST_VERSION = 1.0
+DIGEST_HEADER = ("magic", "version", "t", "state", "state_age", "ticks", "missed", "holds", "late_p50", "late_p99",
+                 "late_worst", "joints")  # fmt: skip
+GUARD_STATES = tuple(GuardState)
+
+
+class DigestError(MbrlError):
+    """A message that is no digest of ours for this robot."""
+
+
+def pack_digest(digest: Digest, joints: Sequence[str]) -> Float64MultiArray:
+    """The message for a digest: header, q, v, reference."""
+    d = digest
+    header = [
+        DIGEST_MAGIC, DIGEST_VERSION, d.t, GUARD_STATES.index(d.state), d.state_age, d.ticks, d.missed, d.holds,
+        d.late_p50, d.late_p99, d.late_worst, hash48(",".join(joints)),
+    ]  # fmt: skip
+    message = Float64MultiArray()
+    blocks = {"header": np.array(header, dtype=float), "q": d.q, "v": d.v, "reference": d.reference}
+    message.layout.dim = [
+        MultiArrayDimension(label=label, size=block.size, stride=block.size) for label, block in blocks.items()
+    ]
+    message.data = _doubles(np.concatenate(list(blocks.values())))
+    return message
+
+
+def unpack_digest(data: Sequence[float], joints: Sequence[str]) -> Digest:
+    """The digest in a message; ``DigestError`` if it is none for these joints."""
+    values, nj = np.asarray(data, dtype=float), len(joints)
+    if len(values) != len(DIGEST_HEADER) + 3 * nj:
+        raise DigestError(f"{len(values)} numbers; a digest of {nj} joints has {len(DIGEST_HEADER) + 3 * nj}")
+    head: dict[str, float] = dict(zip(DIGEST_HEADER, values.tolist(), strict=False))
+    age = head.pop("state_age")
+    if not np.isfinite(list(head.values())).all() or np.isnan(age):
+        raise DigestError("header not finite")
+    if head["magic"] != DIGEST_MAGIC or head["version"] != DIGEST_VERSION:
+        raise DigestError(
+            f"magic {head['magic']:g} version {head['version']:g}; it takes {DIGEST_MAGIC:g} and {DIGEST_VERSION:g}"
+        )
+    if head["joints"] != hash48(",".join(joints)):
+        raise DigestError("made for other joints than " + ", ".join(joints))
+    if head["state"] not in range(len(GUARD_STATES)):
+        raise DigestError(f"state {head['state']:g}; it takes 0 to {len(GUARD_STATES) - 1}")
+    q, v, reference = values[len(DIGEST_HEADER) :].reshape(3, nj)
+    return Digest(
+        t=head["t"],
+        state=GUARD_STATES[int(head["state"])],
+        state_age=age,
+        ticks=int(head["ticks"]),
+        missed=int(head["missed"]),
+        holds=int(head["holds"]),
+        late_p50=head["late_p50"],
+        late_p99=head["late_p99"],
+        late_worst=head["late_worst"],
+        q=q,
+        v=v,
+        reference=reference,
+    )
 
 
 def _doubles(row: np.ndarray) -> array.array[float]:

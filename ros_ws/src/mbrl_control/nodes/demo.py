@@ -10,7 +10,8 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rich.console import Console
@@ -29,11 +31,12 @@ from mbrl_control import registry, report
 from mbrl_control.config import ConfigError
 from mbrl_control.core import MbrlError, Robot, Task
 from mbrl_control.nodes.observer import Observer
+from mbrl_control.nodes.params import declare_part
 from mbrl_control.nodes.process import avoid_shared_memory
 from mbrl_control.paths import share
-from mbrl_control.runtime.demo import DemoConfig, schedule
+from mbrl_control.runtime.demo import DemoConfig, in_simulation, schedule
 from mbrl_control.runtime.launch import expand
-from mbrl_control.runtime.processes import Exit, Launcher
+from mbrl_control.runtime.processes import Exit, Launcher, ProcessSpec
 
 PUSH_FORCE = 18.0
 """Force of a push on the tip [N]; the simulation lets it act for 0.2 s."""
@@ -50,6 +53,7 @@ class Driver(Observer):
 
     def __init__(self, robot: Robot, task: Task, options: DemoConfig) -> None:
         super().__init__(robot, robot.limits.at_speed(options.speed), "demo")
+        self.task = task
         self.schedule = schedule(options, task.sample_goal)
         self.message = "starting"
         """What stands against arming."""
@@ -72,8 +76,9 @@ class Driver(Observer):
         direction = self.schedule.push(now)
         if direction is not None:
             self._push(direction)
-        tip = np.asarray(self.robot.tip(np, self.record.q[-1]))
-        self.schedule.see(self.record.state_t[-1], float(np.linalg.norm(tip - goal)))
+        tip, t = np.asarray(self.robot.tip(np, self.record.q[-1])), self.record.state_t[-1]
+        there = self.task.course(goal, np.array([self.since + t]))[0]
+        self.schedule.see(t, float(np.linalg.norm(tip - there)))
 
     def _keep_armed(self) -> None:
         if self.guard_state.startswith("ACTIVE") and self.schedule.armed_at is None:
@@ -104,37 +109,53 @@ class Driver(Observer):
 def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
     """The status (0: every goal reached, nothing violated; 1: not so; 130: interrupted) and the figures."""
     console = Console()
-    robot: Robot = registry.make("robots", options.robot)
-    task: Task = registry.make("tasks", options.task, robot)
-    if task.goal_size != 3:
-        raise MbrlError(f"task '{options.task}': the demonstration takes tasks whose goal is a position, as reach")
-    registry.load("planners", options.planner)
-    registry.load("dynamics", options.model)
-    folder = make_folder(Path(options.out))
+    for kind, name in zip(registry.KINDS, (options.robot, options.task, options.model, options.planner), strict=True):
+        registry.load(kind, name)
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + int.from_bytes(os.urandom(2), "big") % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    names = ("robot", "task", "planner", "model", "speed", "seed")
+    names = ("robot", "task", "planner", "model", "speed", "seed", "viewer")
     specs = expand(share() / "launch" / "sim.launch.yaml", {name: str(getattr(options, name)) for name in names})
-    console.print(
-        f"[bold]{robot.name}[/] · task {options.task} · planner {options.planner} (model {options.model}) · "
-        f"{options.seconds:g} s · ROS domain {os.environ['ROS_DOMAIN_ID']}"
-    )
-    with (folder / "nodes.log").open("w") as log, interrupts() as interrupted, ros():
-        driver = Driver(robot, task, options)
-        died: list[Exit] = []
-        launcher = Launcher(specs, on_line=lambda name, line: note(log, name, line), on_exit=died.append)
-        with launcher:
-            failed = drive(driver, launcher, console, interrupted, died)
-            launcher.begin_stop()
-            executor = SingleThreadedExecutor()
-            executor.add_node(driver)
-            while launcher.poll(0.0):
-                executor.spin_once(timeout_sec=0.02)
-        driver.judge.finish()
-        figures = summary(driver, options)
-        path = report.write(folder, driver.record, driver.schedule, driver.judge, figures, robot)
-        driver.destroy_node()
+    with ros():
+        robot = as_launched(options.robot, specs)
+        specs = [in_simulation(spec) for spec in specs]
+        task: Task = registry.make("tasks", options.task, robot)
+        if task.goal_size != 3:
+            raise MbrlError(f"task '{options.task}': the demonstration takes tasks whose goal is a position, as reach")
+        folder = make_folder(Path(options.out))
+        console.print(
+            f"[bold]{robot.name}[/] · task {options.task} · planner {options.planner} (model {options.model}) · "
+            f"{options.seconds:g} s · ROS domain {os.environ['ROS_DOMAIN_ID']}"
+        )
+        with (folder / "nodes.log").open("w") as log, interrupts() as interrupted:
+            driver = Driver(robot, task, options)
+            died: list[Exit] = []
+            launcher = Launcher(specs, on_line=lambda name, line: hear(console, log, name, line), on_exit=died.append)
+            for told in dict.fromkeys(note for spec in specs for note in spec.notes):
+                console.print(told, highlight=False, markup=False, soft_wrap=True)
+            with launcher:
+                failed = drive(driver, launcher, console, interrupted, died)
+                launcher.begin_stop()
+                executor = SingleThreadedExecutor()
+                executor.add_node(driver)
+                while launcher.poll(0.0):
+                    executor.spin_once(timeout_sec=0.02)
+            driver.judge.finish()
+            figures = summary(driver, options)
+            path = report.write(folder, driver.record, driver.schedule, driver.judge, figures, robot)
+            driver.destroy_node()
     return verdict(console, driver, figures, path, failed, bool(interrupted)), figures
+
+
+def as_launched(name: str, specs: Sequence[ProcessSpec]) -> Robot:
+    """The robot with the parameters that the launch file's processes get: goals and figures are those of its tool."""
+    words = next(spec.argv for spec in specs if spec.name == "controller")
+    pairs = [pair for pair in pairwise(words) if pair[0] == "--params-file" and isinstance(pair[1], str)]
+    node = Node("demo", cli_args=["--ros-args", *(str(word) for pair in pairs for word in pair)])
+    try:
+        entry, config = declare_part(node, "robots", name)
+        return entry.make(config)
+    finally:
+        node.destroy_node()
 
 
 def drive(driver: Driver, launcher: Launcher, console: Console, interrupted: list[int], died: list[Exit]) -> str:
@@ -212,6 +233,7 @@ def summary(driver: Driver, options: DemoConfig) -> dict[str, Any]:
         "tick_overruns": count("controller", "overruns"),
         "limit_violations": sum(driver.violations().values()),
         "nonfinite_commands": driver.judge.nonfinite,
+        "commands_unseen": driver.record.unseen,
         "holds": count("controller", "holds"),
         "robot": options.robot,
         "planner": options.planner,
@@ -226,6 +248,12 @@ def verdict(
     """Say how it went; the exit status."""
     for what, count in driver.violations().items():
         console.print(f"[red]violated[/] {what}: {count} times", highlight=False)
+    if figures["commands_unseen"]:
+        console.print(
+            f"[yellow]not judged[/] {figures['commands_unseen']} commands that did not reach the observer: "
+            "the machine is too busy",
+            highlight=False,
+        )
     rms = figures["tracking_rms_rad"] or 0.0
     console.print(
         f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {rms:.4f} rad · "
@@ -262,6 +290,14 @@ def make_folder(out: Path) -> Path:
             ) from None
         return folder
     raise ConfigError(f"--out {out}: a hundred runs in one second")
+
+
+def hear(console: Console, log: IO[str], name: str, text: str) -> None:
+    """A line of a node: into the log; the link of the view to the person, and not what opens it into the log."""
+    if name == "viewer" and text.startswith("view "):
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        text = text.partition("?")[0]
+    note(log, name, text)
 
 
 def note(log: IO[str], name: str, text: str) -> None:

@@ -1,4 +1,9 @@
-"""An observer of the topics that belongs to nobody: it records what was sent and measured, and judges it."""
+"""An observer of the topics that belongs to nobody: it records what was sent and measured, and judges it.
+
+Trajectories carry their times. Samples carry none: which tick one was sent at is told from the moment it was
+published, and from the stamps of ``controller/reference``, which lie on the grid of ticks; a tick sends at most one
+period late. Where the reference is, is then taken from that topic as well.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +15,22 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, String
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control.core import Limits, Robot
+from mbrl_control.core import Limits, MbrlError, Robot
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.qos import LATCHED, NEWEST
 from mbrl_control.runtime.estimate import JointMap
 from mbrl_control.runtime.judge import Judge, Sent
+from mbrl_control.runtime.safety import GuardConfig
+from mbrl_control.runtime.samples import SampleJudge
+from mbrl_control.wiring import sink_order
+
+EVERY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""What a best-effort writer sends, not only the newest of it."""
 
 
 @dataclass
@@ -35,6 +47,8 @@ class Record:
     diagnostics: dict[str, dict[str, str]] = field(default_factory=dict)
     publishers: int = 0
     """Most publishers ever seen on the command topic."""
+    unseen: int = 0
+    """Commands that were sent and did not come, as their numbers tell: they could not be judged."""
 
 
 class Observer(Node):
@@ -47,24 +61,51 @@ class Observer(Node):
         name: str = "observer",
         context: Context | None = None,
         since_ns: int | None = None,
+        period: float = 1.0 / GuardConfig().rate,
+        namespace: str | None = None,
     ) -> None:
-        super().__init__(name, context=context)
+        super().__init__(name, context=context, namespace=namespace)
         self.robot = robot
         self.record = Record()
-        self.judge = Judge(limits)
+        self._period = round(period * convert.SECOND)
+        """Between the guard's ticks [ns]."""
         self._simulated = since_ns is not None
         """Whether stamps are a simulation's time, counted from ``since_ns``."""
         self._base = self.get_clock().now().nanoseconds if since_ns is None else since_ns
-        self._map, self._command_map = JointMap(robot.joints), JointMap(robot.joints)
+        self._map, self._command_map = JointMap(robot.driver_joints), JointMap(robot.driver_joints)
         self._topic = self.resolve_topic_name(robot.sink.topic)
+        self._numbers: dict[bytes, int] = {}
+        """The number of the last command of each publisher."""
         self.create_subscription(JointState, robot.state_topic, self._on_state, NEWEST)
-        self.create_subscription(JointTrajectory, robot.sink.topic, self._on_command, 100)
+        self.judge = self._hear_commands(limits)
         self.create_subscription(String, "controller/state", self._on_guard, LATCHED)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_timer(0.5, self._count_publishers)
 
+    def _hear_commands(self, limits: Limits) -> Judge | SampleJudge:
+        """Listen to the sink's topic; the judge of what is heard."""
+        sink = self.robot.sink
+        if sink.kind == "joint_trajectory":
+            self.create_subscription(JointTrajectory, sink.topic, self._on_command, 100)
+            return Judge(limits)
+        if self._simulated:
+            raise MbrlError(f"a {sink.kind} sink cannot be judged in simulated time: its messages carry none")
+        self._order = np.argsort(sink_order(self.robot))
+        self._grid: int | None = None
+        """Where ticks lie within their period [ns]."""
+        self._unjudged: list[tuple[int, np.ndarray]] = []
+        """Samples since before the grid was known, with the times at which they were published [ns]."""
+        self.create_subscription(Float64MultiArray, sink.topic, self._on_sample, 100)
+        self.create_subscription(JointState, "controller/reference", self._on_reference, EVERY)
+        return SampleJudge(limits, self._period / convert.SECOND, sink.kind)
+
     def now(self) -> float:
         return (self.get_clock().now().nanoseconds - self._base) / convert.SECOND
+
+    @property
+    def since(self) -> float:
+        """When it was made, on the clock of the stamps [s]."""
+        return self._base / convert.SECOND
 
     @property
     def guard_state(self) -> str:
@@ -79,7 +120,23 @@ class Observer(Node):
         self.record.state_t.append(t)
         self.record.q.append(np.asarray(message.position)[self._map.index(list(message.name))])
 
+    def _count(self, info: Mapping[str, Any]) -> None:
+        """Commands lost on the way, because this process was not let run, are no fault of the guard's.
+
+        Not every middleware numbers them.
+        """
+        gid, number = info.get("publisher_gid"), info.get("publication_sequence_number")
+        if gid is None or number is None:
+            return
+        writer = bytes(gid["data"])
+        lost = number - self._numbers.get(writer, number - 1) - 1
+        self._numbers[writer] = number
+        if lost > 0:
+            self.record.unseen += lost
+            self.judge.skip()
+
     def _on_command(self, message: JointTrajectory, info: Mapping[str, Any]) -> None:
+        self._count(info)
         order = self._command_map.index(list(message.joint_names))
         start = convert.to_ns(message.header.stamp) - self._base
         after = [p.time_from_start.sec * convert.SECOND + p.time_from_start.nanosec for p in message.points]
@@ -88,10 +145,31 @@ class Observer(Node):
         t = (start + np.array(after, dtype=np.int64)) / convert.SECOND
         rows = [[getattr(p, name) for p in message.points] for name in ("positions", "velocities", "accelerations")]
         q, v, a = (np.array(row, dtype=float)[:, order] for row in rows)
+        assert isinstance(self.judge, Judge)
         self.judge.see(Sent(at, t, q, v, a))
         self.record.command_t.append(float(t[0]))
         self.record.q_ref.append(q[0])
         self.record.v_ref.append(v[0])
+
+    def _on_sample(self, message: Float64MultiArray, info: Mapping[str, Any]) -> None:
+        self._count(info)
+        assert isinstance(self.judge, SampleJudge)
+        values = np.array(message.data)
+        if values.shape != self._order.shape:
+            self.judge.violations[f"{values.size} numbers for {self.robot.nj} joints"] += 1
+            return
+        self._unjudged.append((info["source_timestamp"], values[self._order]))
+        if self._grid is not None:
+            for at, sample in self._unjudged:
+                self.judge.see((at - self._grid) // self._period, sample)
+            self._unjudged.clear()
+
+    def _on_reference(self, message: JointState) -> None:
+        stamp, order = convert.to_ns(message.header.stamp), self._command_map.index(list(message.name))
+        self._grid = stamp % self._period
+        self.record.command_t.append((stamp - self._base) / convert.SECOND)
+        self.record.q_ref.append(np.asarray(message.position)[order])
+        self.record.v_ref.append(np.asarray(message.velocity)[order])
 
     def _on_guard(self, message: String) -> None:
         self.record.guard.append((self.now(), message.data))

@@ -11,7 +11,8 @@ from rclpy.parameter import Parameter
 
 from mbrl_control import registry
 from mbrl_control.config import ConfigError, Param, build, nearest, params
-from mbrl_control.core import MbrlError
+from mbrl_control.core import MbrlError, Robot
+from mbrl_control.wiring import PREFIX, Wiring, wired
 
 T = TypeVar("T")
 HUGE = 1e308
@@ -59,6 +60,12 @@ def declare_part(node: Node, kind: str, name: str) -> tuple[registry.Entry, Any]
     """Declare a plugin's parameters under its name, as ``panda.payload``; the plugin and its ``Config`` as given."""
     entry = registry.load(kind, name)
     return entry, declare(node, entry.config, prefix=prefix_of(entry))
+
+
+def declare_robot(node: Node, name: str, connect: Callable[[Robot, Wiring], Robot] = wired) -> Robot:
+    """Declare the parameters of a robot and of its wiring; the robot as it is connected here."""
+    entry, config = declare_part(node, "robots", name)
+    return connect(entry.make(config), declare(node, Wiring, PREFIX))
 
 
 def refuse_unknown(node: Node) -> None:

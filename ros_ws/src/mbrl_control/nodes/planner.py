@@ -47,6 +47,7 @@ from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
+from mbrl_control.wiring import PREFIX, Wiring, wired
 
 FRAMES = ("", "world")
 REFERENCE_AGE = 0.2
@@ -95,8 +96,9 @@ class PlannerNode(Node):
         declared = {kind: declare_part(self, kind, name) for kind, name in parts.items()}
         self._entries = {kind: entry for kind, (entry, _) in declared.items()}
         self._configs = {kind: part for kind, (_, part) in declared.items()}
+        wiring = declare(self, Wiring, PREFIX)
         refuse_unknown(self)
-        self.robot: Robot = self._make("robots").at_speed(config.speed)
+        self.robot: Robot = wired(self._make("robots"), wiring).at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
         self.task: Task = self._make("tasks", self.robot)
         self.planner: Planner = self._make("planners", self.task, self.dynamics)
@@ -108,7 +110,7 @@ class PlannerNode(Node):
         clock = ClockPacer()
         self.sim_time = sim_time
         self.pacer = clock if sim_time else WallPacer()
-        self.slot = StateSlot(self.robot.joints)
+        self.slot = StateSlot(self.robot.driver_joints)
         self.session = convert.new_session()
         self.rng = np.random.default_rng(config.seed)
         self.reference: Reference | None = None
@@ -209,8 +211,9 @@ class PlannerNode(Node):
         if obs is None:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
             return
-        goal = Goal.still(self._wanted(obs), self.planner.horizon, self.task.tolerance, self.task.dwell)
         planner, carry = self.planner, self.carry
+        knots = self._base_ns() / convert.SECOND + obs.t + planner.dt * np.arange(planner.horizon + 1)
+        goal = Goal.ahead(self.task, self._wanted(obs), knots)
         if carry is None:
             carry = planner.init(obs)
         knobs, done = planner.knobs(), 0
@@ -232,9 +235,9 @@ class PlannerNode(Node):
         self._send(plan)
 
     def _send(self, plan: Plan) -> None:
-        base = self._base_ns()
-        self.packed_pub.publish(convert.pack_plan(plan, base, self.robot.joints, self.session))
-        self.plan_pub.publish(convert.plan_trajectory(plan, base, self.robot.joints))
+        base, joints = self._base_ns(), self.robot.driver_joints
+        self.packed_pub.publish(convert.pack_plan(plan, base, joints, self.session, self.period))
+        self.plan_pub.publish(convert.plan_trajectory(plan, base, joints))
 
     def _most(self) -> int:
         if self.config.iterations:

@@ -1,14 +1,18 @@
-"""What the demonstration asks for and when: goals in a row, pushes, and whether they came off. No ROS, no clock."""
+"""What the demonstration starts, asks for and when: goals in a row, pushes, whether they came off. No ROS, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.runtime.judge import Dwell
+from mbrl_control.runtime.processes import ParameterFile, ProcessSpec
+from mbrl_control.wiring import unwired
 
 SLOT = 5.5
 """About this long is a goal given for at full speed [s]."""
@@ -31,6 +35,7 @@ class DemoConfig:
     seconds: float = param(45.0, "how long it runs once the robot is armed", unit="s", low=1.0, high=86400.0)
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
     seed: int = param(0, "seed of goals, pushes, planner and simulation", low=0, high=2**31 - 1)
+    viewer: bool = param(True, "serve the view in the browser and print its link")
     out: str = param("runs", "folder in which the run gets a folder of its own")
 
 
@@ -101,3 +106,16 @@ def schedule(config: DemoConfig, sample_goal: Callable[[np.random.Generator], np
     drawn = rng.normal(size=(len(pushed), 3))
     directions = list(drawn / np.linalg.norm(drawn, axis=1, keepdims=True))
     return Schedule(config.seconds, goals, times, directions, [Dwell(TOLERANCE, DWELL) for _ in goals])
+
+
+def in_simulation(spec: ProcessSpec) -> ProcessSpec:
+    """The process without what its parameter files say of the wiring: that is a real arm's, and this is none."""
+    words, notes = list(spec.argv), list(spec.notes)
+    for i, (flag, path) in enumerate(pairwise(spec.argv), start=1):
+        if flag == "--params-file" and isinstance(path, str):
+            text = Path(path).read_text(encoding="utf-8")
+            kept = unwired(text, path)
+            if kept != text:
+                words[i] = ParameterFile(kept)
+                notes.append(f"the wiring in {path} is a real arm's: going without it")
+    return replace(spec, argv=tuple(words), notes=tuple(notes))

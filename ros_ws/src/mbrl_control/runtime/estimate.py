@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ from mbrl_control.core import MbrlError, State
 
 MAX_JOINTS = 1024
 """A message with more names than this is refused before anything loops over it."""
+RECENT = 1.0
+"""Rates and writers are those of the last so many seconds."""
 
 
 class JointError(MbrlError):
@@ -50,6 +52,8 @@ class Reading:
     """Control-clock time that the message says."""
     received: float
     """Monotonic time at which it came."""
+    writer: Hashable = None
+    """Whoever published it; None: the middleware does not say."""
 
 
 class StateSlot:
@@ -62,12 +66,17 @@ class StateSlot:
         self.drops: Counter[str] = Counter()
         self.count = 0
         self.bad_in_a_row = 0
+        self._arrivals: deque[float] = deque(maxlen=256)
+        self._heard: dict[Hashable, float] = {}
 
     def put(self, reading: Reading) -> bool:
         """Take a message or drop it; raises ``JointError`` where a joint of ours is missing or doubled."""
         reason = self._fault(reading)
-        if reason is None and not set(self.map.joints).intersection(reading.names):
-            reason = "none of our joints"  # a gripper's driver on the same topic, say
+        if reason != "too many joints":
+            if not set(self.map.joints).intersection(reading.names):
+                reason = "none of our joints"  # a gripper's driver on the same topic, say
+            elif reading.writer is not None:
+                self._heard[reading.writer] = reading.received
         if reason is None:
             index = self.map.index(reading.names)
             q = np.asarray(reading.q, dtype=float)[index]
@@ -77,6 +86,7 @@ class StateSlot:
             else:
                 self.state = State(reading.stamp, q, v)
                 self.received = reading.received
+                self._arrivals.append(reading.received)
                 self.count += 1
                 self.bad_in_a_row = 0
                 return True
@@ -96,8 +106,23 @@ class StateSlot:
             return "repeated" if reading.stamp == self.state.t else "out of order"
         return None
 
+    def rate(self, mono: float) -> float:
+        """Good states a second [Hz], of late; the mere number of them where there are too few to tell."""
+        recent = [t for t in self._arrivals if t > mono - RECENT]
+        if len(recent) < 3 or recent[-1] <= recent[0]:
+            return float(len(recent))
+        return (len(recent) - 1) / (recent[-1] - recent[0])
+
+    def writers(self, mono: float) -> int:
+        """How many publish our joints, of late; 0 where the middleware does not say."""
+        if len(self._heard) > 1:
+            self._heard = {writer: t for writer, t in self._heard.items() if t > mono - RECENT}
+        return len(self._heard)
+
     def forget(self) -> None:
         """After the clock went backwards: stamps start anew."""
         self.state = None
+        self._arrivals.clear()
+        self._heard.clear()
         self.received = -np.inf
         self.bad_in_a_row = 0

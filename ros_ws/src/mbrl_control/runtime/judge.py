@@ -45,6 +45,8 @@ class Judge:
     commands: int = 0
     examples: list[str] = field(default_factory=list)
     _last: Sent | None = None
+    _blind: bool = False
+    """Whether commands before the next one were not seen."""
     _from: float = 0.0
     """Up to where everything has been sampled."""
     _lower: np.ndarray | None = None
@@ -61,7 +63,9 @@ class Judge:
         if np.any(np.diff(sent.t) <= 0.0):
             self._count("times do not increase", sent.t[0])
             return
-        if self._last is None:  # nobody knows where the sink holds the arm
+        if self._last is None and self._blind:
+            self._from = max(sent.at, float(sent.t[0]))
+        elif self._last is None:  # nobody knows where the sink holds the arm
             self._lower = np.minimum(self.limits.lower, sent.q[0])
             self._upper = np.maximum(self.limits.upper, sent.q[0])
             if np.any(sent.v[0] != 0.0) or np.any(sent.a[0] != 0.0):
@@ -75,7 +79,11 @@ class Judge:
             self._sample(self._last, self._from, over)
             self._splice(self._last, sent, over)
             self._from = over
-        self._last = sent
+        self._last, self._blind = sent, False
+
+    def skip(self) -> None:
+        """Commands were sent that nobody saw: what the sink made of the last one, and of them, is not known."""
+        self._last, self._blind = None, self._lower is not None
 
     def finish(self) -> None:
         """The last command is followed to its end."""
@@ -85,7 +93,7 @@ class Judge:
 
     def forget(self) -> None:
         """The sink was reset, as a simulation is: what was sent before does not count any more."""
-        self._last = None
+        self._last, self._blind = None, False
 
     @staticmethod
     def _bridge(old: Sent, new: Sent) -> Sent:

@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from mbrl_control import paths
 from mbrl_control.config import ConfigError, nearest, parse_yaml
 from mbrl_control.runtime.launch_file import (
     Action,
@@ -39,17 +40,14 @@ from mbrl_control.runtime.launch_file import (
 )
 from mbrl_control.runtime.processes import ParameterFile, ProcessSpec
 
-OURS = "mbrl_control"
-SOURCE = Path(__file__).resolve().parents[4]
-"""The source tree, where there is one: it goes before what was installed from it."""
-
 
 def expand(
     path: Path, given: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> list[ProcessSpec]:
     """The processes that a launch file starts, for these arguments and this environment."""
-    walk = _Walk(dict(given or {}), ros_environ(os.environ if environ is None else environ))
-    walk.file(path, given or {}, where="")
+    given = dict(given or {})
+    walk = _Walk(dict(given), ros_environ(os.environ if environ is None else environ), given=frozenset(given))
+    walk.file(path, given, where="")
     taken: set[str] = set()
     unique = []
     for spec in walk.specs:
@@ -68,13 +66,13 @@ def arguments(path: Path, environ: Mapping[str, str] | None = None) -> list[Argu
     return list({argument.name: argument for argument in walk.arguments(path)}.values())
 
 
-def assignments(words: Sequence[str]) -> dict[str, str]:
+def assignments(words: Sequence[str], what: str = "arguments of a launch file") -> dict[str, str]:
     """The arguments of a command line, ``name:=value``; the last of a name counts."""
     given = {}
     for word in words:
         name, sign, value = word.partition(":=")
         if not (name and sign and value):
-            raise ConfigError(f"'{word}': arguments of a launch file are written name:=value")
+            raise ConfigError(f"'{word}': {what} are written name:=value")
         given[name] = value
     return given
 
@@ -85,6 +83,8 @@ class _Scope:
 
     variables: dict[str, str]
     environ: dict[str, str]
+    given: frozenset[str] = frozenset()
+    """The arguments that a person gave."""
     open: list[Path] = field(default_factory=list)
     """The files being read, the innermost last."""
     folder: Path = Path()
@@ -259,6 +259,9 @@ def _parameter(scope: _Scope, parameter: Mapping[str, Any], rule: str, notes: li
     path = Path(scope.text(parameter["from"], where))
     if path.is_file():
         return str(path)
+    for name in scope.given:
+        if parameter["from"] == (Substitution("var", ((name,),)),):  # named by a person, not by a default
+            raise ConfigError(f"{where}: {name} = '{path}': no such file")
     notes.append(f"there is no parameter file {path}: going without it")
     return None
 
@@ -314,8 +317,8 @@ class _Package:
 
 
 def _package(name: str, environ: Mapping[str, str], where: str) -> _Package:
-    if name == OURS and (SOURCE / "package.xml").is_file() and (SOURCE / "launch").is_dir():
-        return _Package(SOURCE, SOURCE / "ros_ws" / "libexec")
+    if name == paths.PACKAGE:
+        return _Package(paths.share(), paths.executables())
     prefixes = [Path(p) for p in [*environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix] if p]
     for prefix in prefixes:
         if (prefix / "share/ament_index/resource_index/packages" / name).exists():
@@ -332,16 +335,19 @@ def _executable(package: str, name: str, environ: Mapping[str, str], where: str)
     if not name or "/" in name or not path.is_file() or not os.access(path, os.X_OK):
         known = [p.name for p in folder.glob("*")]
         raise ConfigError(f"{where}: package '{package}' has no executable '{name}'; {nearest(name, known)}")
-    module = re.search(r" -m ([\w.]+)", path.read_text(encoding="utf-8")) if package == OURS else None
+    module = re.search(r" -m ([\w.]+)", path.read_text(encoding="utf-8")) if package == paths.PACKAGE else None
     return [sys.executable, "-m", module[1]] if module else [str(path)]
 
 
 def ros_environ(environ: Mapping[str, str]) -> dict[str, str]:
-    """What ROS 2 from the Python packages needs: where they lie, and a folder for logs."""
+    """What ROS 2 from the Python packages needs: where they lie, and this copy of ours; and a folder for logs."""
     found = dict(environ)
     prefixes = [p for p in found.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if p]
     if sys.prefix not in prefixes:
-        found["AMENT_PREFIX_PATH"] = os.pathsep.join([sys.prefix, *prefixes])
+        prefixes.insert(0, sys.prefix)
+    if installed := paths.prefix():  # before any other copy of ours
+        prefixes.insert(0, str(installed))
+    found["AMENT_PREFIX_PATH"] = os.pathsep.join(dict.fromkeys(prefixes))
     home = found.get("ROS_HOME") or found.get("HOME")
     if not found.get("ROS_LOG_DIR") and not (home and os.access(home, os.W_OK)):
         found["ROS_LOG_DIR"] = str(Path(tempfile.gettempdir()) / f"ros-log-{os.getuid()}")

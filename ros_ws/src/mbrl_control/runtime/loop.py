@@ -18,6 +18,12 @@ from typing import Protocol
 import numpy as np
 
 MCL_CURRENT_AND_FUTURE = 3
+PRIORITY = 40
+"""Of the guard under SCHED_FIFO: below the 50 that ros2_control takes."""
+SWITCH = 0.0005
+"""How long another thread of the guard's process may keep the interpreter from the tick [s]."""
+STATE_TIMEOUT = {"A": 0.05, "B": 0.1}
+"""How old joint states may get, by promise class [s]."""
 FINEST, COARSEST, STEP = 1e-6, 100.0, 1.02
 """Range [s] and ratio of the bins of a histogram of durations: percentiles are good to 2 %."""
 

@@ -38,6 +38,12 @@ OUTSIDE = 0.1
 """A joint this far outside its range cannot be armed: move it back by other means [rad]."""
 NEAR = 0.1
 """Largest distance of the arm to where the sink was left holding it, to arm again [rad]."""
+LEAST_RATE = 20.0
+"""Joint states that come more seldom than this [Hz], or than the state timeout allows, cannot be armed on."""
+PERIODS = (0.01, 2.0)
+"""Time between plans that a planner may say [s]."""
+MISSES = 1
+"""Ticks in a row that may be missed where the sink takes samples: it gets a step of so many more, no larger one."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,6 @@ class GuardConfig:
         low=0.0,
         high=1.0,
     )
-    plan_period: float = param(0.05, "time between plans", unit="s", low=0.01, high=1.0)
     tracking_bound: float = param(0.25, "largest distance of a joint to its reference", unit="rad", low=0.01, high=3.2)
     tracking_time: float = param(0.2, "how long that may last before the arm is stopped", unit="s", low=0.0, high=2.0)
     plan_jump: float = param(
@@ -72,6 +77,8 @@ class PlanArrived:
 
     plan: Plan
     session: int
+    period: float
+    """Time until its planner sends the next one [s]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,17 @@ class EStop:
     pressed: bool
 
 
-Entry = Reading | PlanArrived | PlannerDied | Request | EStop
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What was seen, when somebody last looked, of who else is there."""
+
+    rivals: str = ""
+    """Who publishes besides us or besides the driver, in words: ends motion, and stands against arming."""
+    obstacles: tuple[str, ...] = ()
+    """What else stands against arming, in words."""
+
+
+Entry = Reading | PlanArrived | PlannerDied | Request | EStop | Surroundings
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +127,24 @@ class Outcome:
     status: Status
     reference: Tick | None
     """The last committed tick of the reference."""
+    t: float
+    """Time of this tick on the grid [s]."""
+    error: np.ndarray | None
+    """Reference minus measured position at the time of the newest state; None where nothing may be made of it."""
 
 
 class Guard:
     """See the module's docstring. Call ``tick`` from one thread only; put entries into ``inbox`` from any."""
 
-    def __init__(self, config: GuardConfig, joints: Sequence[str], limits: Limits, state_timeout: float) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: GuardConfig,
+        joints: Sequence[str],
+        limits: Limits,
+        state_timeout: float,
+        sink: str = "joint_trajectory",
+    ) -> None:
+        self.config, self.sink = config, sink
         self.dt = round(1e9 / config.rate) / 1e9  # whole nanoseconds: stamps on the wire are exact
         self.limits = _inner(limits.at_speed(config.speed), config.margin)
         self.state_timeout = config.state_timeout or state_timeout
@@ -129,17 +157,23 @@ class Guard:
         self.counts: Counter[str] = Counter()
         self.holds = 0
         self.estop_pressed = False
+        self.surroundings = Surroundings()
         self._queue: deque[Tick] = deque()
+        self._sent: Tick | None = None
+        """The tick whose sample a sink that takes samples has."""
         self._held: np.ndarray | None = None
         """Where the sink holds the arm since our last command; None: nobody knows, probably where it is."""
         self._past: deque[Tick] = deque(maxlen=math.ceil(1.0 / self.dt))
         self._plan: Plan | None = None
         self._next_plan: Plan | None = None
         self._session = 0
+        self._period = PERIODS[0]
+        """Time between plans, as the newest one says."""
         self._good = self._bad = 0
         self._index = 0
         self._now = -math.inf
         self._off_since: float | None = None
+        self._error: np.ndarray | None = None
 
     # --- one tick ---
 
@@ -151,12 +185,14 @@ class Guard:
         self._keep_time(now, index)
         self._watch(now, mono)
         self._move(index)
-        if all(tick.resting for tick in self._queue):
+        command = self._command() if self.state.moving and self._queue else None
+        if all(tick.resting for tick in self._queue):  # said in this very command: it ends exactly at rest
             self._happen(Event.AT_REST, "")
         if not self.state.moving:
             self._forget_reference()
-        command = self._command() if self.state.moving and self._queue else None
-        return Outcome(command, self.state, self.reason, self.status, self._queue[-1] if self._queue else None)
+        last = self._queue[-1] if self._queue else None
+        error = self._error if self.state is GuardState.ACTIVE else None
+        return Outcome(command, self.state, self.reason, self.status, last, index * self.dt, error)
 
     def _read_inbox(self, now: float, mono: float) -> None:
         while self.inbox:
@@ -174,6 +210,9 @@ class Guard:
                     self.estop_pressed = entry.pressed
                     if entry.pressed:
                         self._happen(Event.ESTOP, "e-stop pressed")
+                case Surroundings():
+                    self.surroundings = entry
+                    self._meet(entry.rivals)
                 case Request():
                     entry.answer = self._answer(entry, now, mono)
 
@@ -185,6 +224,11 @@ class Guard:
         if self.slot.bad_in_a_row >= RESUME_AFTER:
             self.status |= Status.NONFINITE
             self._happen(Event.STATE_LOST, "three unusable joint states in a row: " + self._worst_drop())
+
+    def _meet(self, rivals: str) -> None:
+        """Somebody else commands the arm or speaks for it: not while plans are followed, and no arming."""
+        if rivals and self.state in (GuardState.ACTIVE, GuardState.HOLD):
+            self._happen(Event.BROKEN, rivals)
 
     def _worst_drop(self) -> str:
         return ", ".join(f"{reason} {count}" for reason, count in self.slot.drops.most_common(3))
@@ -203,7 +247,7 @@ class Guard:
                 self._lose_plan(f"{self._bad} plans refused in a row: {fault}")
             return
         self.counts["plans"] += 1
-        self._session = arrived.session
+        self._session, self._period = arrived.session, arrived.period
         if self._next_plan is not None and self._next_plan.t0 <= now + self.lead * self.dt:
             self._plan = self._next_plan
         self._next_plan = arrived.plan
@@ -228,9 +272,11 @@ class Guard:
             return "a second planner"
         if newest is not None and arrived.session == self._session and plan.seq <= newest.seq:
             return "out of order"
-        if plan.t0 - now > 1.0 or now - plan.t0 > self._usable_for(plan):
+        if not PERIODS[0] <= arrived.period <= PERIODS[1]:
+            return f"one in {arrived.period:g} s"
+        if plan.t0 - now > 1.0 or now - plan.t0 > _usable_for(plan, arrived.period):
             return "not of this time"
-        if now - plan.state_stamp > LATE_PERIODS * self.config.plan_period + self.state_timeout:
+        if now - plan.state_stamp > LATE_PERIODS * arrived.period + self.state_timeout:
             return "planned from an old state"
         slack = self.config.plan_jump
         if (plan.q < self.limits.lower - slack).any() or (plan.q > self.limits.upper + slack).any():
@@ -239,12 +285,8 @@ class Guard:
             return "far from the reference"
         return None
 
-    def _usable_for(self, plan: Plan) -> float:
-        """How long after its start a plan may be followed [s]."""
-        return min(LATE_PERIODS * self.config.plan_period, 0.5 * plan.horizon * plan.dt)
-
     def _fresh(self, plan: Plan, now: float) -> bool:
-        return now - plan.t0 <= self._usable_for(plan)
+        return now - plan.t0 <= _usable_for(plan, self._period)
 
     def _lose_plan(self, reason: str) -> None:
         self._good = 0
@@ -260,11 +302,19 @@ class Guard:
             self._held = None
             self._lose_plan("time was set back")
             self._happen(Event.STATE_LOST, "time was set back")
-        elif self._queue and now > self._queue[-1].index * self.dt + 1e-9:
-            # Nothing was sent for longer than what was committed: the arm has begun its stop tail by itself.
+        elif self._queue and self._left_alone(now, index):
             self.status |= Status.OVERRUN
             self._happen(Event.STATE_LOST, f"the guard itself was not run for {now - self._now:.3f} s")
         self._now, self._index = now, index
+
+    def _left_alone(self, now: float, index: int) -> bool:
+        """Whether nothing was sent for too long; the reference is then where the arm went without us."""
+        if self.sink == "joint_trajectory":  # longer than what was committed: the arm has begun its stop by itself
+            return now > self._queue[-1].index * self.dt + 1e-9
+        if self._sent is None or index - self._sent.index <= 1 + MISSES:
+            return False
+        self._queue, self._past = deque([seed(index, self._sent.motion.q)]), deque(maxlen=self._past.maxlen)
+        return True
 
     def _watch(self, now: float, mono: float) -> None:
         silent = mono - self.slot.received
@@ -274,21 +324,25 @@ class Guard:
             self._happen(Event.STATE_LOST, f"no joint state {since}")
         elif self.slot.state is not None and abs(self.slot.state.t - now) > MAX_SKEW:
             self._happen(Event.STATE_LOST, f"stamps differ from our clock by {self.slot.state.t - now:+.1f} s")
+        if self.slot.writers(mono) > 1:
+            self._meet(self._doubled(mono))
         if self._next_plan is not None and not self._fresh(self._next_plan, now):
             self._lose_plan(f"last plan started {now - self._next_plan.t0:.3f} s ago")
         elif self._next_plan is None:
             self.status |= Status.STALE_PLAN
         self._watch_tracking()
 
+    def _doubled(self, mono: float) -> str:
+        return f"{self.slot.writers(mono)} nodes publish the joint states of this arm"
+
     def _watch_tracking(self) -> None:
         """The arm must be where the reference was at the time of the state."""
         state = self.slot.state
         if state is None or not self._past or not self.state.moving:
-            self._off_since = None
+            self._off_since = self._error = None
             return
-        back = self._past[-1].index - math.floor(state.t / self.dt + 0.5)
-        then = self._past[max(-1 - max(back, 0), -len(self._past))]
-        error = np.abs(state.q - then.motion.q)
+        self._error = ahead = self._reference_at(state.t) - state.q
+        error = np.abs(ahead)
         if error.max() <= self.config.tracking_bound:
             self._off_since = None
         elif self._off_since is None:
@@ -297,6 +351,14 @@ class Guard:
             worst = int(error.argmax())
             name = self.slot.map.joints[worst]
             self._happen(Event.STATE_LOST, f"{name} is {error[worst]:.3f} rad from its reference")
+
+    def _reference_at(self, t: float) -> np.ndarray:
+        """Where the reference is, or was, at time ``t``; as far back as is remembered."""
+        ticks = [*self._past, *self._queue]
+        place = min(max(t / self.dt - ticks[-1].index + len(ticks) - 1, 0.0), len(ticks) - 1.0)
+        before = min(int(place), len(ticks) - 2) if len(ticks) > 1 else 0
+        one, other = ticks[before].motion.q, ticks[min(before + 1, len(ticks) - 1)].motion.q
+        return one + (place - before) * (other - one)
 
     # --- the reference ---
 
@@ -331,15 +393,15 @@ class Guard:
         return self._plan
 
     def _forget_reference(self) -> None:
-        if self._queue:
-            self._held = self._queue[-1].motion.q
+        if self._queue:  # under velocities the arm is where it is
+            self._held = None if self.sink == "velocity" else self._queue[-1].motion.q
         self._queue.clear()
         self._past.clear()
-        self._off_since = None
+        self._off_since = self._error = self._sent = None
 
     def _command(self) -> Command:
         """The committed ticks and, after them, the stop."""
-        last = self._queue[-1]
+        self._sent, last = self._queue[0], self._queue[-1]
         ticks, tail = last.stop.knots(last.motion, self.dt)
         head = list(self._queue)
         t = np.concatenate([[tick.index for tick in head], last.index + ticks]) * self.dt
@@ -382,13 +444,18 @@ class Guard:
     def _refusals(self, now: float, mono: float) -> list[str]:
         """Everything that stands against arming, in words."""
         state = self.slot.state
-        found = []
+        found = [*filter(None, [self.surroundings.rivals]), *self.surroundings.obstacles]
         if self.estop_pressed:
             found.append("the e-stop is pressed")
+        if self.slot.writers(mono) > 1:
+            found.append(self._doubled(mono))
         if state is None or mono - self.slot.received > self.state_timeout:
             drops = self._worst_drop()
             found.append("no fresh joint state" + (f" (dropped: {drops})" if drops else ""))
         else:
+            rate, least = self.slot.rate(mono), max(LEAST_RATE, 1.0 / self.state_timeout)
+            if rate < least - 1e-6:
+                found.append(f"joint states come {rate:.1f} times a second; at least {least:g} to arm")
             if np.abs(state.v).max() > STILL:
                 found.append(f"the arm moves at {np.abs(state.v).max():.2f} rad/s; at most {STILL} to arm")
             outside = np.maximum(self.limits.lower - state.q, state.q - self.limits.upper)
@@ -439,3 +506,8 @@ def _inner(limits: Limits, margin: float) -> Limits:
         acceleration=limits.acceleration * LIMIT_SHARE,
         jerk=limits.jerk * LIMIT_SHARE,
     )
+
+
+def _usable_for(plan: Plan, period: float) -> float:
+    """How long after its start a plan may be followed [s]."""
+    return min(LATE_PERIODS * period, 0.5 * plan.horizon * plan.dt)
