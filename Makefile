@@ -5,11 +5,12 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP = $(VENV)/.$(1)-$(shell cat lock/$(1).txt setup.py setup.cfg package.xml ros_ws/libexec/* launch/* | sha256sum | cut -c1-16)
+STAMP = $(VENV)/.$(1)-$(shell cat lock/$(1).txt setup.py setup.cfg package.xml ros_ws/libexec/* launch/*.yaml | sha256sum | cut -c1-16)
 ROBOT := $(call STAMP,robot)
 TRAIN := $(call STAMP,train)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS ?=
+SITE = $(BIN)/python -m sphinx -c docs -d $(VENV)/doctrees --fresh-env --nitpicky --fail-on-warning --quiet
 
 .PHONY: demo test test-slow setup check lock docs clean
 
@@ -26,10 +27,12 @@ setup: $(TRAIN)
 
 docs: $(TRAIN)
 	@$(BIN)/python docs/generate.py
+	@$(SITE) -b html . site && echo "the site: site/index.html"
 
 check: $(TRAIN)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/python docs/generate.py --check
+	@$(SITE) -b dummy . $(VENV)/site
 	@$(BIN)/lint-imports
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 
@@ -63,4 +66,4 @@ lock: | $(VENV)/bin/python
 	@$(BIN)/python lock/lock.py
 
 clean:
-	rm -rf $(VENV) build *.egg-info ros_ws/src/*.egg-info runs
+	rm -rf $(VENV) {,ros_ws/}{build,install,log} *.egg-info ros_ws/src/*.egg-info runs site

@@ -5,9 +5,13 @@ from pathlib import Path
 from setuptools import Distribution, find_packages, setup
 
 NAME = "mbrl_control"
+ROOT = Path(__file__).resolve().parent
+"""The source tree, also where colcon runs this file through a link from its build folder."""
 ROS = [  # the wheels of ROS 2 Kilted; a distribution's own ROS 2 serves as well
     "ros-rclpy>=9.1,<10",
     "ros-rmw-fastrtps-cpp>=9.3,<10",
+    "ros-rcl-interfaces>=2.3,<3",
+    "ros-builtin-interfaces>=2.3,<3",
     "ros-std-msgs>=5.5,<6",
     "ros-sensor-msgs>=5.5,<6",
     "ros-geometry-msgs>=5.5,<6",
@@ -19,6 +23,7 @@ ROS = [  # the wheels of ROS 2 Kilted; a distribution's own ROS 2 serves as well
 ]
 SIM = ["mujoco>=3.10,<5"]
 REPORT = ["matplotlib>=3.9"]
+VIEWER = ["viser>=1.1,<1.2"]
 TRAIN = [
     "torch>=2.9",
     "array-api-compat>=1.12",
@@ -27,8 +32,16 @@ TRAIN = [
     "safetensors>=0.6",
     "casadi>=3.7",
 ]
-TEST = ["pytest>=9", "pytest-timeout>=2.4", "hypothesis>=6.150", "ruckig>=0.15"]
+TEST = [
+    "pytest>=9",
+    "pytest-timeout>=2.4",
+    "hypothesis>=6.150",
+    "ruckig>=0.15",
+    "colcon-core>=0.20",
+    "colcon-ros>=0.5",
+]
 CHECK = ["ruff>=0.15", "pyright>=1.1.405", "import-linter>=2.7"]
+DOCS = ["sphinx>=9", "myst-parser>=5", "furo>=2025.12"]
 
 
 class WithDataFiles(Distribution):
@@ -39,7 +52,7 @@ class WithDataFiles(Distribution):
 
 
 def files(pattern: str) -> list[str]:
-    return sorted(str(path) for path in Path().glob(pattern) if path.is_file())
+    return sorted(str(path.relative_to(ROOT)) for path in ROOT.glob(pattern) if path.is_file())
 
 
 def share(folder: str) -> list[tuple[str, list[str]]]:
@@ -54,14 +67,14 @@ setup(
     name=NAME,
     version="0.1.0",
     description="ROS 2 control stack around learned-dynamics MPC and local controllers, guarded",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     author="The mbrl_control authors",
     maintainer="The mbrl_control authors",
     maintainer_email="maintainers@mbrl-control.invalid",
     python_requires=">=3.11,<3.14",
-    package_dir={"": "ros_ws/src", "mbrl_sim": "sim/mbrl_sim"},
+    package_dir={NAME: f"ros_ws/src/{NAME}", "mbrl_sim": "sim/mbrl_sim"},  # colcon links no other mapping to both
     packages=[*find_packages("ros_ws/src"), "mbrl_sim"],
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
@@ -81,10 +94,12 @@ setup(
         "ros": ROS,
         "sim": SIM,
         "report": REPORT,
-        "demo": [*ROS, *SIM, *REPORT],
+        "viewer": VIEWER,
+        "demo": [*ROS, *SIM, *REPORT, *VIEWER],
         "train": [*TRAIN, *SIM],
         "test": TEST,
         "check": CHECK,
+        "docs": DOCS,
     },
     entry_points={"console_scripts": ["mbrl = mbrl_control.cli:main"]},
     distclass=WithDataFiles,

@@ -1,4 +1,5 @@
-"""Rewrites the generated parts of docs/: ``parameters.md`` from every Config, and the guard's table in ``safety.md``.
+"""Rewrites the generated parts of docs/: ``parameters.md`` from every Config, ``commands.md`` from the parsers of the
+command line, ``processes.svg`` from ``diagram.py``, and the guard's table in ``safety.md``.
 
 python docs/generate.py            rewrite what has changed
 python docs/generate.py --check    change nothing; name what is stale and exit with 1
@@ -11,12 +12,18 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import commands
+import diagram
+
 from mbrl_control import registry
+from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
-from mbrl_control.nodes import controller, planner
+from mbrl_control.nodes import controller, planner, viewer
 from mbrl_control.runtime.demo import DemoConfig
+from mbrl_control.runtime.doctor import DoctorConfig
 from mbrl_control.runtime.safety import GuardConfig
 from mbrl_control.runtime.states import TABLE, Event, GuardState
+from mbrl_control.wiring import PREFIX, Wiring
 from mbrl_sim import node as sim
 
 DOCS = Path(__file__).resolve().parent
@@ -36,7 +43,7 @@ parameters can be set while the node runs; the others are read once, at the star
 NODES = f"""\
 ## Nodes
 
-ROS parameters of the three processes. Give them in the file that `params:=` of the launch file names (by default
+ROS parameters of the processes. Give them in the file that `params:=` of the launch file names (by default
 `launch/<robot>.yaml`), under the name of the node:
 
 ```yaml
@@ -51,17 +58,20 @@ planner:
 What is an argument of the launch file (`robot`, `speed`, `seed`, ...) is set by that argument: `speed` in the file
 does nothing, give `speed:=0.5` to the launch.
 
-Two pairs have to be kept equal by hand: `plan_period` of the controller and 1 / `rate` of the planner;
-`dt` of the planning algorithm and `dt` of the dynamics (this one is checked: the planner node does not start).
+One pair has to be kept equal by hand: `dt` of the planning algorithm and `dt` of the dynamics (it is checked: the
+planner node does not start). How often plans come is said in each of them.
 The {len(params(sim.Config))} parameters of the simulation are told by example in [simulation.md](simulation.md).
 """
+WIRING = f"""\
+ROS parameters of all nodes that know the robot, as `{PREFIX}.joints`. Give them under `/**`; empty ones change
+nothing."""
 PARTS = """\
 ## {title}
 
 {where}
 """
 KINDS = {
-    "robots": "ROS parameters of all three nodes, as `panda.payload`. Give them under `/**`, so that simulation,\n"
+    "robots": "ROS parameters of all nodes, as `panda.payload`. Give them under `/**`, so that simulation,\n"
     "guard and planner have the same robot.",
     "tasks": "ROS parameters of the planner node, as `reach.tip`.",
     "dynamics": "ROS parameters of the planner node, as `kinematic.dt`.",
@@ -71,14 +81,18 @@ KINDS = {
 
 def page() -> str:
     """The text of ``parameters.md``."""
-    parts = [INTRO, "## Command line\n", *section("mbrl demo", DemoConfig, prefix="--"), NODES]
+    parts = [INTRO, "## Command line\n", *section("mbrl demo", DemoConfig, prefix="--")]
+    parts += section("mbrl eval", EvalConfig, prefix="--")
+    parts += [*section("mbrl doctor", DoctorConfig, prefix="--"), NODES]
     parts += section("controller: the node", controller.NodeConfig)
     parts += section("controller: the guard", GuardConfig)
     parts += section("planner: the node", planner.NodeConfig)
+    parts += section("viewer", viewer.NodeConfig)
     parts += section("sim", sim.Config)
+    parts += section("how a robot is connected", Wiring, says=WIRING)
     for kind, where in KINDS.items():
         parts.append(PARTS.format(title=kind.capitalize(), where=where))
-        for name in registry.names(kind):
+        for name in registry.ours(kind):
             entry = registry.load(kind, name)
             parts += section(name, entry.config, says=entry.doc)
     return "\n".join(parts)
@@ -139,6 +153,8 @@ def wanted() -> dict[Path, str]:
     safety = DOCS / "safety.md"
     return {
         DOCS / "parameters.md": page(),
+        DOCS / "commands.md": commands.page(COMMAND),
+        DOCS / "processes.svg": diagram.svg(),
         safety: between_markers(safety.read_text(encoding="utf-8"), safety, states()),
     }
 

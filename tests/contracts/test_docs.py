@@ -8,13 +8,13 @@ import functools
 import importlib
 import pkgutil
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shown import FENCE, PAGES, ROOT, Command, commands, recipes, write_recipes
 
 import mbrl_control
 import mbrl_sim
@@ -25,10 +25,7 @@ from mbrl_control.core import Goal, Observation, State
 from mbrl_control.runtime import launch
 from mbrl_control.runtime.demo import DemoConfig
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 EACH = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 CITED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
@@ -70,33 +67,52 @@ def test_every_test_that_is_named_exists(page):
         assert not function or function in found, f"{page.name}: {name}::{function}"
 
 
-def shown_commands() -> list[str]:
-    """Every ``mbrl ...`` of the README, in a block or in a sentence."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line for language, _, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()]
-    lines += re.findall(r"`([^`\n]+)`", prose(ROOT / "README.md"))
-    found = [line.split("#")[0].strip().removeprefix("$ ").removeprefix(".venv/bin/") for line in lines]
-    return sorted({line for line in found if line.startswith("mbrl ")})
+def examples() -> list[Command]:
+    """Every example that a help page ends with."""
+    top, known = cli.parsers()
+    lines = [line for parser in (top, *known.values()) for line in (parser.epilog or "").splitlines()]
+    return [Command("--help", line.split("   ")[0].strip()) for line in lines if line.startswith("  mbrl ")]
 
 
-def test_the_readme_shows_commands():
-    assert {command.split()[1] for command in shown_commands()} == {"demo", "launch", "list"}
+SHOWN = {command.line: command for command in (*commands(*PAGES), *examples()) if command.words[0] == "mbrl"}
 
 
-@pytest.mark.parametrize("command", shown_commands())
-def test_every_command_in_the_readme_is_understood(command):
-    words = shlex.split(command)[1:]
-    top, commands = cli.parsers()
-    cli.check_options(words, top, commands)
-    args = top.parse_args(words)
-    assert args.command in commands or "--help" in words
+def test_every_sub_command_is_shown_and_has_examples():
+    _, known = cli.parsers()
+    assert {command.words[1] for command in examples()} == set(known)
+    assert {command.words[1] for command in commands(*PAGES) if command.words[0] == "mbrl"} >= set(known)
+
+
+@pytest.mark.parametrize("line", sorted(SHOWN))
+def test_every_command_that_is_shown_is_understood(line):
+    """What is more than that is seen where they are run: ``tests/nodes/test_shown_commands.py``."""
+    words = SHOWN[line].words[1:]
+    top, known = cli.parsers()
+    cli.check_options(words, top, known)
+    args, rest = top.parse_known_args(words)
+    assert args.command in known or {"--help", "--version"} & set(words)
     if args.command == "launch":
-        path, _ = launch_command.launch_file(args.file)
-        launch.expand(path, launch.assignments(args.arguments))
-    if args.command == "list" and args.name:
+        launch.assignments([*args.arguments, *rest])
+        if "/" not in args.file:
+            path, _ = launch_command.launch_file(args.file)
+            launch.expand(path, launch.assignments([*args.arguments, *rest]))
+        return
+    assert not rest
+    if args.command == "list" and args.name and "." not in args.name:
         registry.load(args.kind, args.name)
     if args.command == "demo":
         from_flags(DemoConfig, args)
+
+
+def test_every_argument_of_every_command_is_on_the_commands_page_and_nothing_else():
+    top, known = cli.parsers()
+    text = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (mbrl[ \w]*)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    assert set(sections) == {"mbrl", *(f"mbrl {name}" for name in known)}
+    for name, parser in {"mbrl": top, **{f"mbrl {name}": parser for name, parser in known.items()}}.items():
+        rows = re.findall(r"^\| (`.*?) \| \S", sections[name], re.MULTILINE)
+        shown = {word.split()[0] for row in rows for word in re.findall(r"`([^`]+)`", row)}
+        assert {word for word in shown if word.startswith("-")} == set(parser.options())
 
 
 @functools.cache
@@ -135,20 +151,10 @@ def test_every_parameter_is_documented_and_nothing_else():
 # --- The recipes of docs/extending.md -----------------------------------------------------------------
 
 
-def recipes() -> dict[str, str]:
-    """The files that docs/extending.md shows, by name."""
-    blocks = FENCE.findall((ROOT / "docs" / "extending.md").read_text(encoding="utf-8"))
-    return {name: text for _, name, text in blocks if name}
-
-
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
     """A folder with every file that docs/extending.md shows, importable."""
-    for name, text in recipes().items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (path.parent / "__init__.py").touch()
-        path.write_text(text, encoding="utf-8")
+    write_recipes(tmp_path)
     packages = {name.split("/")[0] for name in recipes()}
     monkeypatch.syspath_prepend(tmp_path)
     yield

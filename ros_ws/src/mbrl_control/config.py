@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
@@ -36,7 +36,7 @@ class Param:
 
     name: str
     type: type
-    """float, int, bool, str, or tuple for a list of floats."""
+    """float, int, bool, str, or tuple for a list."""
     default: Any
     doc: str
     unit: str
@@ -45,17 +45,19 @@ class Param:
     choices: tuple[str, ...]
     live: bool
     """May be changed while running."""
+    items: type = float
+    """What a list is of: float or str."""
 
     def accepts(self) -> str:
         """What would be accepted, in words."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
+            return "one of " + ", ".join(choice or "nothing" for choice in self.choices)
         noun = {
             float: "a number",
             int: "a whole number",
             bool: "true or false",
             str: "a text",
-            tuple: "a list of numbers",
+            tuple: "a list of texts" if self.items is str else "a list of numbers",
         }
         low, high = self.low, self.high
         bounds = ""
@@ -74,7 +76,8 @@ class Param:
             parsed = self._convert(value)
         except (TypeError, ValueError, OverflowError):
             raise fault from None
-        numbers = parsed if self.type is tuple else (parsed,) if self.type in (float, int) else ()
+        values = parsed if self.type is tuple else (parsed,)
+        numbers = values if self.type in (float, int) or (self.type is tuple and self.items is float) else ()
         for number in numbers:
             inside = (self.low is None or number >= self.low) and (self.high is None or number <= self.high)
             if not math.isfinite(number) or not inside:
@@ -87,7 +90,7 @@ class Param:
         if self.type is tuple:
             if isinstance(value, str):
                 value = [part for part in value.replace(",", " ").split() if part]
-            return tuple(_number(v) for v in value)
+            return tuple(_word(v) if self.items is str else _number(v) for v in value)
         if self.type is bool:
             words = {"true": True, "false": False, True: True, False: False}
             key = value.lower() if isinstance(value, str) else value
@@ -120,6 +123,13 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _word(value: Any) -> str:
+    """A text of a list: without blanks and commas, which separate texts on a command line."""
+    if not isinstance(value, str) or value.replace(",", " ").split() != [value]:
+        raise ValueError
+    return value
+
+
 def param(
     default: Any,
     doc: str,
@@ -140,9 +150,9 @@ def params(config: type) -> dict[str, Param]:
     hints = get_type_hints(config)
     found = {}
     for field in dataclasses.fields(config):
-        kind = hints[field.name]
-        kind = getattr(kind, "__origin__", kind)
-        found[field.name] = Param(field.name, kind, field.default, **field.metadata)
+        hint = hints[field.name]
+        kind, items = getattr(hint, "__origin__", hint), next(iter(get_args(hint)), float)
+        found[field.name] = Param(field.name, kind, field.default, **field.metadata, items=items)
     return found
 
 
@@ -169,7 +179,8 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
         default = "" if p.default == "" else f"default {p.default}"
         more = "; ".join(part for part in (takes, default) if part)
         shown = (f"{p.doc} ({more})" if more else p.doc).replace("%", "%%")
-        metavar = {str: "TEXT", bool: "true|false", tuple: "NUMBERS"}.get(p.type, "NUMBER")
+        many = "TEXTS" if p.items is str else "NUMBERS"
+        metavar = {str: "TEXT", bool: "true|false", tuple: many}.get(p.type, "NUMBER")
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, help=shown, default=None, metavar=metavar)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mbrl_control.nodes.observer import Record
     from mbrl_control.runtime.demo import Schedule
     from mbrl_control.runtime.judge import Judge
+    from mbrl_control.runtime.samples import SampleJudge
 
 COLOURS = {"ACTIVE": "#3a9d5d", "HOLD": "#e0a526", "STOPPING": "#d9742b", "FAULT": "#c03a3a", "READY": "#7f8c9b"}
 PUSHED, BACK, STAYS = 0.5, 0.005, 0.1
@@ -31,7 +32,14 @@ table{border-collapse:collapse} td,th{padding:.2rem .9rem .2rem 0;text-align:lef
 """
 
 
-def write(folder: Path, record: Record, plan: Schedule, judge: Judge, figures: Mapping[str, Any], robot: Robot) -> Path:
+def write(
+    folder: Path,
+    record: Record,
+    plan: Schedule,
+    judge: Judge | SampleJudge,
+    figures: Mapping[str, Any],
+    robot: Robot,
+) -> Path:
     """``report.html``, ``report.json`` and ``record.npz`` in the run's folder; returns the page's path."""
     np.savez_compressed(
         folder / "record.npz",
@@ -94,7 +102,7 @@ def deviation(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
 def _page(
     record: Record,
     plan: Schedule,
-    judge: Judge,
+    judge: Judge | SampleJudge,
     figures: Mapping[str, Any],
     details: Mapping[str, Any],
     robot: Robot,

@@ -82,18 +82,13 @@ def _hand_over(path: Path, ours: bool, given: Mapping[str, str]) -> None:
     """Become ``ros2 launch`` where there is one; return where there is none."""
     from shutil import which
 
-    from mbrl_control.config import ConfigError
     from mbrl_control.runtime import launch
 
     if which("ros2") is None:
         return
-    if ours:  # ros2 launch ignores a misspelt argument without a word
-        known = [argument.name for argument in launch.arguments(path)]
-        for name in given:
-            if name not in known:
-                raise ConfigError(f"{name}: {path.name} has no such argument; {nearest(name, known)}")
-    what = ["mbrl_control", path.name] if ours else [str(path)]
-    words = ["ros2", "launch", *what, *(f"{name}:={value}" for name, value in given.items())]
+    if ours:  # ros2 launch ignores a misspelt argument or a file that is not there
+        launch.expand(path, given)
+    words = ["ros2", "launch", str(path), *(f"{name}:={value}" for name, value in given.items())]
     print("mbrl: " + " ".join(words), file=sys.stderr, flush=True)
     os.execvpe("ros2", words, launch.ros_environ(os.environ))  # noqa: S606 - becoming it is the point
 
