@@ -97,6 +97,9 @@ def test_every_command_that_is_shown_is_understood(line):
             path, _ = launch_command.launch_file(args.file)
             launch.expand(path, launch.assignments([*args.arguments, *rest]))
         return
+    if "arguments" in args:  # as the command line takes them, also after options
+        launch.assignments([*args.arguments, *rest])
+        rest = []
     assert not rest
     if args.command == "list" and args.name and "." not in args.name:
         registry.load(args.kind, args.name)
