@@ -46,8 +46,8 @@ FIRST = 10
 """Messages that are not timed: the first ones allocate."""
 FIND_WITHIN = 5.0
 """Two processes that do not hear each other after this long [s] never will."""
-KNOWN_AFTER = 1.5
-"""The graph is believed after this long [s], where it shows somebody."""
+KNOWN_AFTER = 3.5
+"""The graph is believed after this long [s], where it shows somebody: Fast DDS repeats what was lost after 3 s."""
 
 
 def measure(what: str, **options: Any) -> Mapping[str, Any]:
@@ -176,7 +176,8 @@ class Listener(Node):
             return True
         listening = _nodes(self.get_subscriptions_info_by_topic(self._command_topic))
         asked = self._command_topic.rpartition("/")[0] in listening  # the sink is a node that can be asked
-        if self._first is None or not listening or (asked and self._sink.found is None):
+        talking = self.count_publishers(self._command_topic)
+        if self._first is None or not listening or not talking or (asked and self._sink.found is None):
             return elapsed >= FIND_WITHIN
         return time.monotonic() - self._first >= seconds and elapsed >= KNOWN_AFTER
 
