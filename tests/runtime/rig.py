@@ -47,6 +47,8 @@ class Rig:
         self.seq = 0
         self.session = 7
         self.states, self.plans = True, True
+        self.sends_after = 0.0
+        """Time between a tick and its command being ready to be sent [s]."""
         self.names: Sequence[str] = JOINTS
         self.make_reading: Callable[[Rig], Reading] = plain
         self.make_plan: Callable[[float, int, float], Plan] = swing_plan
@@ -78,8 +80,11 @@ class Rig:
         out = self.guard.tick(self.now, self.mono)
         self.outcomes.append(out)
         if out.command is not None:
-            c = out.command
-            self.judge.see(Sent(self.now, c.t, c.q, c.v, c.a))
+            c, at = out.command, self.now + self.sends_after
+            if at > out.deadline:
+                self.guard.unsent()
+                return out
+            self.judge.see(Sent(at, c.t, c.q, c.v, c.a))
             self.arm = np.array([np.interp(self.now, c.t, c.q[:, j]) for j in range(7)])
         return out
 

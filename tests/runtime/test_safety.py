@@ -472,3 +472,40 @@ def test_other_rates(rate: float) -> None:
     rig.run(2.0)
     rig.clean()
     assert rig.state is S.ACTIVE
+
+
+@pytest.mark.parametrize("after", [0.035, 0.08])
+def test_a_command_that_is_ready_too_late_is_not_sent(after: float) -> None:
+    """Not let run between the tick and the sending: the arm has begun its stop, and must not be pulled out of it."""
+    rig = Rig().armed()
+    rig.sends_after = after
+    rig.tick()
+    rig.sends_after = 0.0
+    rig.tick(gap=after)
+    assert rig.state is S.LATCHED
+    assert rig.guard.reason == f"the guard itself was not run for {after + 0.01:.3f} s"
+    rig.run(1.0)
+    assert rig.ask(E.ARM)[0]
+    rig.run(0.5)
+    rig.clean()
+
+
+def test_a_command_that_is_late_and_in_time_is_sent() -> None:
+    rig = Rig().armed()
+    rig.sends_after = 0.015
+    rig.run(0.5)
+    assert rig.state is S.ACTIVE
+    rig.clean()
+
+
+def test_a_stop_that_is_ready_too_late_is_made_at_the_next_tick() -> None:
+    """The first command of a stop differs from the one before after two ticks already."""
+    rig = Rig().armed()
+    rig.sends_after = 0.015
+    rig.guard.inbox.append(EStop(True))
+    unsent = rig.tick()
+    assert unsent.state is S.ESTOP
+    assert unsent.deadline < rig.now + rig.sends_after
+    rig.sends_after = 0.0
+    rig.run(2.0, until=S.FAULT)
+    rig.clean()

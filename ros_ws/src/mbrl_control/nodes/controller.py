@@ -241,8 +241,12 @@ class ControllerNode(LifecycleNode):
             self.guard.inbox.append(Request(Event.DEACTIVATE, "asked to stop"))
         out = self.guard.tick(now, mono)
         command = out.command
+        send = self.sink.ready(out, self.base_ns)
+        if command is not None and self.pacer.now() > out.deadline:  # we were not let run since the tick began
+            self.guard.unsent()
+            return out
         self._asked_for = None if command is None else command.q[0]
-        self.sink.publish(out, self.base_ns)
+        send()
         if command is not None:
             stamp = self.base_ns + round(command.t[0] * convert.SECOND)
             q, v, state = command.q[0], command.v[0], out.state.shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,8 +30,8 @@ MESSAGES: dict[str, type] = {
 class CommandSink(Protocol):
     """Where the outcome of every tick goes."""
 
-    def publish(self, out: Outcome, base_ns: int) -> None:
-        """Send what the tick led to; ``base_ns`` is the ROS clock at control time zero."""
+    def ready(self, out: Outcome, base_ns: int) -> Callable[[], None]:
+        """What the tick led to, made ready to be sent; ``base_ns`` is the ROS clock at control time zero."""
         ...
 
 
@@ -40,9 +41,10 @@ class TrajectorySink:
     def __init__(self, publisher: Any, robot: Robot) -> None:
         self._publisher, self._joints = publisher, robot.driver_joints
 
-    def publish(self, out: Outcome, base_ns: int) -> None:
-        if out.command is not None:
-            self._publisher.publish(convert.trajectory(out.command, base_ns, self._joints))
+    def ready(self, out: Outcome, base_ns: int) -> Callable[[], None]:
+        if out.command is None:
+            return nothing
+        return partial(self._publisher.publish, convert.trajectory(out.command, base_ns, self._joints))
 
 
 class PositionSink:
@@ -51,9 +53,10 @@ class PositionSink:
     def __init__(self, publisher: Any, robot: Robot) -> None:
         self._publisher, self._order = publisher, sink_order(robot)
 
-    def publish(self, out: Outcome, base_ns: int) -> None:  # noqa: ARG002 - such a message has no stamp
-        if out.command is not None:
-            self._publisher.publish(_numbers(samples.position(out.command)[self._order]))
+    def ready(self, out: Outcome, base_ns: int) -> Callable[[], None]:  # noqa: ARG002 - such a message has no stamp
+        if out.command is None:
+            return nothing
+        return partial(self._publisher.publish, _numbers(samples.position(out.command)[self._order]))
 
 
 class VelocitySink:
@@ -63,13 +66,22 @@ class VelocitySink:
         self._publisher, self._order, self._limit = publisher, sink_order(robot), limit
         self._still = True
 
-    def publish(self, out: Outcome, base_ns: int) -> None:  # noqa: ARG002 - such a message has no stamp
+    def ready(self, out: Outcome, base_ns: int) -> Callable[[], None]:  # noqa: ARG002 - such a message has no stamp
+        if out.command is None and self._still:
+            return nothing
+        v = np.zeros(len(self._order))
         if out.command is not None:
             v = samples.velocity(out.command, out.t, out.error, self._limit)
+
+        def send() -> None:
             self._publisher.publish(_numbers(v[self._order]))
-        elif not self._still:
-            self._publisher.publish(_numbers(np.zeros(len(self._order))))
-        self._still = out.command is None
+            self._still = out.command is None
+
+        return send
+
+
+def nothing() -> None:
+    """What there is to send where nothing moves."""
 
 
 def open_sink(make: Callable[[type, str, int], Any], robot: Robot, limit: np.ndarray) -> CommandSink:

@@ -131,6 +131,8 @@ class Outcome:
     """Time of this tick on the grid [s]."""
     error: np.ndarray | None
     """Reference minus measured position at the time of the newest state; None where nothing may be made of it."""
+    deadline: float
+    """Until when [s] the command takes over where the one before it goes on; sent later, it would be a step."""
 
 
 class Guard:
@@ -161,6 +163,10 @@ class Guard:
         self._queue: deque[Tick] = deque()
         self._sent: Tick | None = None
         """The tick whose sample a sink that takes samples has."""
+        self._braked = False
+        """Whether the last command only brakes."""
+        self._told: tuple[tuple[Tick, ...], Tick | None, bool, int] = ((), None, False, 0)
+        """What stood before the last tick moved on: the queue and the two above, and how much of it is past now."""
         self._held: np.ndarray | None = None
         """Where the sink holds the arm since our last command; None: nobody knows, probably where it is."""
         self._past: deque[Tick] = deque(maxlen=math.ceil(1.0 / self.dt))
@@ -184,7 +190,7 @@ class Guard:
         self._read_inbox(now, mono)
         self._keep_time(now, index)
         self._watch(now, mono)
-        self._move(index)
+        deadline = self._move(index)
         command = self._command() if self.state.moving and self._queue else None
         if all(tick.resting for tick in self._queue):  # said in this very command: it ends exactly at rest
             self._happen(Event.AT_REST, "")
@@ -192,7 +198,21 @@ class Guard:
             self._forget_reference()
         last = self._queue[-1] if self._queue else None
         error = self._error if self.state is GuardState.ACTIVE else None
-        return Outcome(command, self.state, self.reason, self.status, last, index * self.dt, error)
+        return Outcome(command, self.state, self.reason, self.status, last, index * self.dt, error, deadline)
+
+    def unsent(self) -> None:
+        """The last command was not sent, its deadline had passed: the one before goes on, and ends in its stop."""
+        self.counts["commands too late to be sent"] += 1
+        told, sent, braked, gone = self._told
+        if not self._queue:  # it would have been the last one
+            assert sent is not None
+            last = told[-1] if self.sink == "joint_trajectory" else sent
+            rests = last.stop.knots(last.motion, self.dt)[1].q if last is not sent else []
+            self._held = rests[-1] if len(rests) else last.motion.q
+            return
+        self._queue, self._sent, self._braked = deque(told), sent, braked
+        for _ in range(gone):
+            self._past.pop()
 
     def _read_inbox(self, now: float, mono: float) -> None:
         while self.inbox:
@@ -362,19 +382,22 @@ class Guard:
 
     # --- the reference ---
 
-    def _move(self, index: int) -> None:
-        """Drop what lies behind, and commit the reference up to ``index + lead``."""
+    def _move(self, index: int) -> float:
+        """Drop what lies behind, and commit the reference up to ``index + lead``; the command's deadline [s]."""
+        told, sent, braked, left = tuple(self._queue), self._sent, self._braked, False
         while self._queue and self._queue[0].index < index:
             if len(self._queue) == 1:
-                alone = brake(self._queue[0], self.dt)  # what the arm did without us
+                left, alone = True, brake(self._queue[0], self.dt)  # what the arm did without us
                 self._queue.append(replace(alone, index=max(alone.index, index)) if alone.resting else alone)
             self._past.append(self._queue.popleft())
         if not self._queue:
-            return
-        braking = self.state is not GuardState.ACTIVE
+            return math.inf
+        braking = self._braked = self.state is not GuardState.ACTIVE
+        self._told = told, sent, braked, sum(tick.index < index for tick in told)
         if braking:
             while len(self._queue) > 2:
                 self._queue.pop()
+        kept = self._queue[-1]
         while self._queue[-1].index < index + self.lead:
             last = self._queue[-1]
             plan = self._plan_for((last.index + 1) * self.dt)
@@ -385,6 +408,11 @@ class Guard:
             self._queue.append(follow(last, target, self.limits, self.dt))
         if any(tick.limited for tick in self._queue):
             self.status |= Status.LIMITED
+        if sent is None or left:  # nothing was sent before, or the stop that goes on is being played already
+            return math.inf
+        if self.sink != "joint_trajectory":
+            return (sent.index + 2 + MISSES) * self.dt
+        return math.inf if braking and braked else kept.index * self.dt + 1e-9
 
     def _plan_for(self, t: float) -> Plan | None:
         """The newest plan that has begun by ``t``, else the one before it."""
