@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mbrl_control import cli, comparison, evaluate, mjcf
-from mbrl_control.commands import eval as command
 from mbrl_control.comparison import EvalConfig, Scores, contenders, figures
 from mbrl_control.config import ConfigError
 from mbrl_control.core import MbrlError, Observation, Plan, State
@@ -248,7 +247,7 @@ def test_eval_takes_the_first_robot_that_the_task_takes():
 
 
 def test_ctrl_c_keeps_what_is_finished(mbrl, monkeypatch, tmp_path):
-    real, done = command.run_episode, []
+    real, done = evaluate.run_episode, []
 
     def interrupted(*args, **more):
         if len(done) == 2:
@@ -256,7 +255,7 @@ def test_ctrl_c_keeps_what_is_finished(mbrl, monkeypatch, tmp_path):
         done.append(real(*args, **more))
         return done[-1]
 
-    monkeypatch.setattr(command, "run_episode", interrupted)
+    monkeypatch.setattr(evaluate, "run_episode", interrupted)
     status, out, err = mbrl("eval", "swing_up", "--episodes", "5", *QUICK)
     assert (status, err) == (130, "")
     assert "0 of 2 goals met before it was interrupted" in out

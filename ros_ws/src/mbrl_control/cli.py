@@ -12,13 +12,13 @@ import os
 import pkgutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mbrl_control import commands
 from mbrl_control.config import nearest
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 
 TEACH = """\
 first steps:
@@ -50,8 +50,12 @@ class _Parser(argparse.ArgumentParser):
         return list(self._option_string_actions)
 
 
-def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
-    """The parser of the whole command line, and that of each sub-command."""
+def parsers(words: Container[str] | None = None) -> tuple[_Parser, Mapping[str, _Parser]]:
+    """The parser of the whole command line, and that of each sub-command.
+
+    Where ``words`` of a command line are given, the sub-commands that are not among them have no arguments: what they
+    would take to declare them is not needed.
+    """
     top = _Parser(
         prog="mbrl",
         description="Learned-model MPC and local controllers for ROS 2, and a guard that has the last word.",
@@ -72,7 +76,8 @@ def parsers() -> tuple[_Parser, Mapping[str, _Parser]]:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        command.add(parser)
+        if words is None or name in words:
+            command.add(parser)
         parser.add_argument("--json", metavar="FILE", default=None, help="also write the result to this file as JSON")
         parser.set_defaults(run=command.run)
     return top, known
@@ -94,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    top, known = parsers()
+    top, known = parsers(argv)
     check_options(argv, top, known)
     args, rest = top.parse_known_args(argv)
     if args.version:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 
 T = TypeVar("T")
 MAX_YAML_BYTES = 1_000_000

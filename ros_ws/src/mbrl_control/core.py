@@ -1,4 +1,4 @@
-"""The types and protocols that every part of the stack shares. Imports nothing of ours.
+"""The types and protocols that every part of the stack shares. Imports nothing of ours but the error.
 
 Units are SI (metres, radians, seconds, newtons); a joint that slides counts in metres where one that
 turns counts in radians. Times are *control-clock* seconds since the node started: a node converts ROS
@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_typ
 
 import numpy as np
 
+from mbrl_control.errors import MbrlError
+
 Array = Any
 """A NumPy array, a torch tensor or an array of CasADi scalars: whatever ``xp`` works on."""
 
@@ -35,10 +37,6 @@ XP_SELECTION = ("argmin", "sort", "take")
 
 SHAPE_CHECKS = False
 """Check the shapes in the annotations of every dataclass below when it is made (tests switch this on)."""
-
-
-class MbrlError(Exception):
-    """A mistake of the user's, told in one line: the thing, its value, and what would be accepted."""
 
 
 class ShapeError(MbrlError):

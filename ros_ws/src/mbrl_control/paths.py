@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 
 PACKAGE = "mbrl_control"
 SOURCE = Path(__file__).resolve().parents[3]

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mbrl_control.config import build, nearest, params
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 
 KINDS = ("robots", "tasks", "dynamics", "planners")
 

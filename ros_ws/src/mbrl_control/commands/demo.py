@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mbrl_control.config import add_flags, from_flags
-from mbrl_control.core import MbrlError
-from mbrl_control.runtime.demo import DemoConfig
+from mbrl_control.errors import MbrlError
 
 SUMMARY = "the main job, complete: a simulated arm, planner, guard and a verdict"
 TEACH = """\
@@ -22,10 +21,14 @@ examples:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    from mbrl_control.runtime.demo import DemoConfig
+
     add_flags(parser, DemoConfig)
 
 
 def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
+    from mbrl_control.runtime.demo import DemoConfig
+
     options = from_flags(DemoConfig, args)
     try:
         from mbrl_control.nodes import demo

@@ -10,10 +10,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mbrl_control.config import add_flags, from_flags
-from mbrl_control.runtime.doctor import Check, DoctorConfig, Verdict, summarise, urgent
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mbrl_control.runtime.doctor import Check
 
 SUMMARY = "what this machine can promise, with what to change"
 TEACH = """\
@@ -30,10 +31,13 @@ examples:
   mbrl doctor --robot panda --live        a robot that is running: its joint states, its sink, who else commands
   mbrl doctor --model analytic --json doctor.json
 """
-STYLES = {Verdict.OK: "green", Verdict.INFO: "cyan", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
+STYLES = {"ok": "green", "info": "cyan", "warn": "yellow", "fail": "bold red"}
+"""Of a verdict."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    from mbrl_control.runtime.doctor import DoctorConfig
+
     add_flags(parser, DoctorConfig)
     parser.add_argument("--quick", action="store_true", help="measure less, in about 3 s")
     parser.add_argument("--load", action="store_true", help="measure the tick again with every core busy")
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from rich.console import Console
 
     from mbrl_control.examination import QUICK, Examination, thorough
+    from mbrl_control.runtime.doctor import DoctorConfig, summarise
 
     options = from_flags(DoctorConfig, args)
     console, found = Console(highlight=False), []
@@ -89,6 +94,8 @@ def show(console: Console, title: str, checks: Sequence[Check]) -> None:
 def show_changes(console: Console, checks: Sequence[Check]) -> None:
     """What to change, the worst first; lines are not broken, so that they can be copied."""
     from rich.markup import escape
+
+    from mbrl_control.runtime.doctor import urgent
 
     changes = urgent(checks)
     if changes:

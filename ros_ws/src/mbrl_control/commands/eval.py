@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mbrl_control.comparison import EvalConfig, Scores, contenders
 from mbrl_control.config import add_flags, from_flags
-from mbrl_control.evaluate import Parts, run_episode
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from mbrl_control.comparison import EvalConfig, Scores
+    from mbrl_control.evaluate import Parts
 
 SUMMARY = "how good planners are with models, in simulated episodes"
 TEACH = """\
@@ -31,6 +32,8 @@ examples:
 
 
 def add(parser: argparse.ArgumentParser) -> None:
+    from mbrl_control.comparison import EvalConfig
+
     parser.add_argument("task", metavar="TASK", help="which task, as in 'mbrl list tasks'")
     parser.add_argument("arguments", metavar="NAME:=VALUE", nargs="*", help="parameters, as mppi.samples:=64")
     add_flags(parser, EvalConfig)
@@ -39,6 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from rich.console import Console
 
+    from mbrl_control.comparison import EvalConfig, Scores, contenders
     from mbrl_control.runtime.launch import assignments
 
     options = from_flags(EvalConfig, args)
@@ -78,6 +82,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
 
 def episode(parts: Parts, number: int, options: EvalConfig, advance: Any) -> Any:
     """One episode, its simulated time told to ``advance`` as it passes."""
+    from mbrl_control.evaluate import run_episode
+
     begun = advance(0.0)
     done = run_episode(
         parts,

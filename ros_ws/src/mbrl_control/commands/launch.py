@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mbrl_control.config import nearest
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 
 SUMMARY = "start the nodes of a launch file"
 TEACH = """\

@@ -8,7 +8,7 @@ from typing import Any
 
 from mbrl_control import registry
 from mbrl_control.config import Param, params
-from mbrl_control.core import MbrlError
+from mbrl_control.errors import MbrlError
 from mbrl_control.registry import KINDS
 
 SUMMARY = "the robots, tasks, dynamics and planners there are"
