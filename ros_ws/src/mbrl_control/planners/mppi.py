@@ -77,7 +77,7 @@ class Mppi:
         }
 
     def noise(self, rng: np.random.Generator) -> Noise:
-        return self.on.noise(rng, mppi=rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu)))
+        return {"mppi": rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu))}
 
     def init(self, obs: Observation) -> Carry:
         return self.on.init(obs)
@@ -101,7 +101,8 @@ class Mppi:
         weights = self.weight(knobs["kappa"], tried.cost)
         mean = self.update(weights, controls)
 
-        averaged = on.first(on.evaluate(start, mean[None], goal, knobs["weights"], draws))
+        one = {name: draw[:1] for name, draw in draws.items()}
+        averaged = on.first(on.evaluate(start, mean[None], goal, knobs["weights"], one))
         chosen = on.cheaper(averaged, on.first(tried))
         return on.settle(obs, carry, chosen, last, kish(self.xp, weights))
 
