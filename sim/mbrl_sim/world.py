@@ -253,11 +253,7 @@ def _models(robot: Robot, payload: float) -> tuple[Model, Model]:
     nominal = mjcf.compiled(robot, spec)
     if not payload:
         return nominal, nominal
-    at = _tip_in_body(robot, nominal)
-    inertia = [1e-4 * payload] * 3
-    spec.body(robot.tip_body).add_body(  # without ipos, MuJoCo would count pos twice
-        pos=at, mass=payload, ipos=[0.0, 0.0, 0.0], inertia=inertia, explicitinertial=True
-    )
+    mjcf.load(spec.body(robot.tip_body), _tip_in_body(robot, nominal), payload, inertia=1e-4 * payload)
     return nominal, mjcf.compiled(robot, spec)
 
 

@@ -47,6 +47,19 @@ class GoalError(MbrlError):
     """A goal that is not finite, not reachable, or of the wrong size."""
 
 
+def numbers(goal: Any, size: int, accepts: str) -> np.ndarray:
+    """A goal as an array of ``size`` finite numbers; ``accepts`` says in the error what is taken."""
+    try:
+        given = np.asarray(goal, dtype=float)
+    except (TypeError, ValueError):
+        raise GoalError(f"goal {goal!r}: {accepts}") from None
+    if given.shape != (size,):
+        raise GoalError(f"goal of shape {given.shape}: {accepts}")
+    if not is_finite(given):
+        raise GoalError(f"goal {given.tolist()}: {accepts}")
+    return given
+
+
 class BackEndError(MbrlError):
     """A part that does not run on the array namespace it was asked to."""
 

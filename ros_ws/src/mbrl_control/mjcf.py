@@ -56,6 +56,26 @@ def read(robot: Robot) -> Spec:
     return spec
 
 
+def mount(spec: Spec, body: str, mass: float, offset: float, payload: float) -> None:
+    """A tool in place of the one in the MJCF: its mass, where the tip is along its z, and what it carries there.
+
+    It keeps the shape that it collides with.
+    """
+    tool, tip = spec.body(body), spec.site("tip")
+    tool.inertia = np.array(tool.inertia) * (mass / tool.mass)
+    tool.mass = mass
+    tip.pos = [0.0, 0.0, offset]
+    if payload:
+        load(tool, tip.pos, payload, inertia=0.0)
+
+
+def load(body: Any, at: Any, mass: float, inertia: float) -> None:
+    """A mass at a point of a body of a spec, with the same inertia about each axis."""
+    carried = body.add_body(pos=at)
+    carried.explicitinertial, carried.mass = True, mass
+    carried.ipos, carried.inertia = [0.0] * 3, [inertia] * 3  # unset, ipos would count pos a second time
+
+
 def compiled(robot: Robot, spec: Spec) -> Model:
     """The model of a spec. What diverges stays as it is, to be seen, instead of jumping back to the start."""
     try:

@@ -166,6 +166,20 @@ class Sampling:
         cost = xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
         return Tried(controls, features, terms, cost)
 
+    def safer(
+        self,
+        plan: Annotated[Array, "H nu"],
+        tried: Tried,
+        start: Latent,
+        goal: Annotated[Array, "H+1 ng"],
+        weights: Annotated[Array, "T"],
+        draws: Noise,
+    ) -> Tried:
+        """``plan``, unless it costs more than the first of what was tried: that is the plan in force."""
+        one = {name: draw[:1] for name, draw in draws.items()}
+        new = self.first(self.evaluate(start, plan[None], goal, weights, one))
+        return self.cheaper(new, self.first(tried))
+
     @staticmethod
     def first(tried: Tried) -> Tried:
         """The first of several sequences."""

@@ -113,9 +113,7 @@ class Cem:
         elites = self.elites(tried.cost)
         mean, std = self.refit(elites, controls, mean, std, knobs["alpha"])
 
-        one = {name: draw[:1] for name, draw in draws.items()}
-        refitted = on.first(on.evaluate(start, mean[None], goal, knobs["weights"], one))
-        chosen = on.cheaper(refitted, on.first(tried))
+        chosen = on.safer(mean, tried, start, goal, knobs["weights"], draws)
         return on.settle(obs, carry, chosen, last, kish(self.xp, elites), std=std)
 
     def widen(self, knobs: Knobs, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, "H nu"]:

@@ -101,9 +101,7 @@ class Mppi:
         weights = self.weight(knobs["kappa"], tried.cost)
         mean = self.update(weights, controls)
 
-        one = {name: draw[:1] for name, draw in draws.items()}
-        averaged = on.first(on.evaluate(start, mean[None], goal, knobs["weights"], one))
-        chosen = on.cheaper(averaged, on.first(tried))
+        chosen = on.safer(mean, tried, start, goal, knobs["weights"], draws)
         return on.settle(obs, carry, chosen, last, kish(self.xp, weights))
 
     def kernel(self, beta: Annotated[Array, ""]) -> Annotated[Array, "H H"]:

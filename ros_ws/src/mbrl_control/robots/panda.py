@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
-from typing import Any
 
 import numpy as np
 
-from mbrl_control import paths, rigid_body
+from mbrl_control import mjcf, paths, rigid_body
 from mbrl_control.config import param
 from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
 from mbrl_control.rigid_body import Body, Chain, Link, about_x, about_z, symmetric
@@ -94,18 +93,6 @@ def chain(config: Config) -> Chain:
     return Chain(tuple(links), tip, about_z(-pi / 4))
 
 
-def mount(spec: Any, config: Config) -> None:
-    """The same tool and payload in the MJCF: masses and the tip; the hand keeps the shape that it collides with."""
-    hand, tip = spec.body("hand"), spec.site("tip")
-    hand.inertia = np.array(hand.inertia) * (config.tool_mass / hand.mass)
-    hand.mass = config.tool_mass
-    tip.pos = [0.0, 0.0, config.tool_offset]
-    if config.payload:
-        load = hand.add_body(name="payload", pos=tip.pos)
-        load.explicitinertial, load.mass = True, config.payload
-        load.ipos, load.inertia = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]  # unset, ipos would count pos a second time
-
-
 def make(config: Config) -> Robot:
     """The Panda as mounted."""
     arm = chain(config)
@@ -125,6 +112,6 @@ def make(config: Config) -> Robot:
         state_topic="joint_states",
         state_rate=200.0,
         servo=SERVO,
-        mount=lambda spec: mount(spec, config),
+        mount=lambda spec: mjcf.mount(spec, "hand", config.tool_mass, config.tool_offset, config.payload),
         config=config,
     )

@@ -32,11 +32,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import pi
-from typing import Any
 
 import numpy as np
 
-from mbrl_control import paths, rigid_body
+from mbrl_control import mjcf, paths, rigid_body
 from mbrl_control.config import param
 from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
 from mbrl_control.rigid_body import IDENTITY, Body, Chain, Link, about_x, about_z, symmetric
@@ -109,18 +108,6 @@ def chain(config: Config) -> Chain:
     return Chain(tuple(links), tip)
 
 
-def mount(spec: Any, config: Config) -> None:
-    """The same tool and payload in the MJCF: masses and the tip; the tool keeps the shape that it collides with."""
-    tool, tip = spec.body("tool"), spec.site("tip")
-    tool.inertia = np.array(tool.inertia) * (config.tool_mass / tool.mass)
-    tool.mass = config.tool_mass
-    tip.pos = [0.0, 0.0, config.tool_offset]
-    if config.payload:
-        load = tool.add_body(name="payload", pos=tip.pos)
-        load.explicitinertial, load.mass = True, config.payload
-        load.ipos, load.inertia = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]  # unset, ipos would count pos a second time
-
-
 def make(config: Config) -> Robot:
     """The UR5e as mounted."""
     arm = chain(config)
@@ -139,6 +126,6 @@ def make(config: Config) -> Robot:
         state_topic="joint_states",
         state_rate=200.0,
         servo=SERVO,
-        mount=lambda spec: mount(spec, config),
+        mount=lambda spec: mjcf.mount(spec, "tool", config.tool_mass, config.tool_offset, config.payload),
         config=config,
     )

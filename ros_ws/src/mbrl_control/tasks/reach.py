@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from mbrl_control.config import param
-from mbrl_control.core import Array, Features, GoalError, Layout, Observation, Robot, State, Term, is_finite
+from mbrl_control.core import Array, Features, GoalError, Layout, Observation, Robot, State, Term, is_finite, numbers
 
 NEAR = 0.1
 """Speed begins to cost at about this distance from the goal [m]."""
@@ -115,15 +115,7 @@ class Reach:
         return point
 
     def check_goal(self, goal: np.ndarray) -> None:
-        accepts = "reach takes x y z in the base's frame [m], finite"
-        try:
-            point = np.asarray(goal, dtype=float)
-        except (TypeError, ValueError):
-            raise GoalError(f"goal {goal!r}: {accepts}") from None
-        if point.shape != (self.goal_size,):
-            raise GoalError(f"goal of shape {point.shape}: {accepts}")
-        if not is_finite(point):
-            raise GoalError(f"goal {point.tolist()}: {accepts}")
+        point = numbers(goal, self.goal_size, "reach takes x y z in the base's frame [m], finite")
         nearest = self.nearest(point)
         miss, accepted = float(np.linalg.norm(nearest - point)), max(self.tolerance, FOUND)
         if miss > accepted:

@@ -32,7 +32,7 @@ from mbrl_control.core import (
     Robot,
     State,
     Term,
-    is_finite,
+    numbers,
 )
 from mbrl_control.tasks import reach
 
@@ -126,15 +126,9 @@ class SwingUp:
         return drawn if self._miss(drawn) <= FOUND else self._top[:1].copy()
 
     def check_goal(self, goal: np.ndarray) -> None:
-        accepts = "swing_up takes one number, x of the upright tip in the base's frame [m], finite"
-        try:
-            point = np.asarray(goal, dtype=float)
-        except (TypeError, ValueError):
-            raise GoalError(f"goal {goal!r}: {accepts}") from None
-        if point.shape != (self.goal_size,):
-            raise GoalError(f"goal of shape {point.shape}: {accepts}")
-        if not is_finite(point):
-            raise GoalError(f"goal {point.tolist()}: {accepts}")
+        point = numbers(
+            goal, self.goal_size, "swing_up takes one number, x of the upright tip in the base's frame [m], finite"
+        )
         miss = self._miss(point)
         if miss > FOUND:
             raise GoalError(
