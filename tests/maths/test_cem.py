@@ -2,70 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from integrator import DT, START, TASK, Integrator, cost_of, still
 
-from mbrl_control import registry
 from mbrl_control.config import ConfigError
-from mbrl_control.core import Goal, Observation, State, Status, Term
+from mbrl_control.core import Observation, State, Status
 from mbrl_control.planners import cem
 from mbrl_control.sampling import INFINITE
 
-DT, LOW, HIGH = 0.1, -3.0, 5.0
-ROBOT = dataclasses.replace(registry.make("robots", "pendulum"), home=np.zeros(1))
-
-
-class Integrator:
-    """q' = u, with bounds that are not symmetric."""
-
-    dt = DT
-    nowhere_above = np.inf
-    """The model blows up under controls larger than this."""
-
-    def init(self, obs, noise):
-        return {"q": obs.joints.q, "v": obs.joints.v}
-
-    def step(self, s, u, noise):
-        s = {"q": s["q"] + DT * u + np.where(u > self.nowhere_above, np.nan, 0.0), "v": u + 0.0 * s["q"]}
-        return s, s, {}
-
-    def features(self, s):
-        return s
-
-    def bounds(self):
-        return np.array([LOW]), np.array([HIGH])
-
-    def plan(self, features, u):
-        return features["q"], features["v"]
-
-
-TASK = SimpleNamespace(
-    robot=ROBOT,
-    terms={"q": Term("quadratic", 2.0), "u": Term("quadratic", 0.05)},
-    residuals=lambda xp, features, u, goal: {"q": features["q"] - goal, "u": u},
-)
-START = Observation(0.0, State(0.0, np.array([1.0]), np.array([0.0])))
+LOW, HIGH = -3.0, 5.0
 
 
 def planner(dynamics=None, **overrides):
-    return cem.make(cem.Config(**{"dt": DT, "horizon": 8, "samples": 40, **overrides}), TASK, dynamics or Integrator())
-
-
-def still(p, value=0.0):
-    return Goal.still([value], p.horizon, 0.02, 0.3)
-
-
-def cost_of(controls, q, goal):
-    """What TASK charges, by the sums themselves."""
-    total = 0.0
-    for u in controls:
-        q = q + DT * u
-        total += (2.0 * (q - goal) ** 2 / 2 + 0.05 * u**2 / 2) / len(controls)
-    return total
+    return cem.make(
+        cem.Config(**{"dt": DT, "horizon": 8, "samples": 40, **overrides}), TASK, dynamics or Integrator(LOW, HIGH)
+    )
 
 
 class Twin:
@@ -167,7 +121,7 @@ def test_what_is_not_finite_is_never_elite():
 
 
 def test_rollouts_that_blow_up_do_not_spoil_mean_and_deviation():
-    dynamics = Integrator()
+    dynamics = Integrator(LOW, HIGH)
     dynamics.nowhere_above = 0.5
     p, rng, carry = planner(dynamics, samples=200), np.random.default_rng(0), None
     carry = p.init(START)

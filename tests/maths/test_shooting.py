@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from integrator import DT, START, TASK, Integrator, cost_of, still
 
-from mbrl_control import registry
 from mbrl_control.config import ConfigError
-from mbrl_control.core import Goal, Observation, State, Status, Term
+from mbrl_control.core import Observation, State, Status
 from mbrl_control.planners import shooting
 
-DT, BOUND = 0.1, 3.0
-ROBOT = dataclasses.replace(registry.make("robots", "pendulum"), home=np.zeros(1))
-
-
-class Integrator:
-    """q' = u."""
-
-    dt = DT
-    nowhere_above = np.inf
-
-    def init(self, obs, noise):
-        return {"q": obs.joints.q, "v": obs.joints.v}
-
-    def step(self, s, u, noise):
-        s = {"q": s["q"] + DT * u + np.where(u > self.nowhere_above, np.nan, 0.0), "v": u + 0.0 * s["q"]}
-        return s, s, {}
-
-    def features(self, s):
-        return s
-
-    def bounds(self):
-        return np.array([-BOUND]), np.array([BOUND])
-
-    def plan(self, features, u):
-        return features["q"], features["v"]
-
-
-TASK = SimpleNamespace(
-    robot=ROBOT,
-    terms={"q": Term("quadratic", 2.0), "u": Term("quadratic", 0.05)},
-    residuals=lambda xp, features, u, goal: {"q": features["q"] - goal, "u": u},
-)
-START = Observation(0.0, State(0.0, np.array([1.0]), np.array([0.0])))
+BOUND = 3.0
 
 
 def planner(dynamics=None, **overrides):
     config = shooting.Config(**{"dt": DT, "horizon": 8, "samples": 40, "hold": 3, **overrides})
-    return shooting.make(config, TASK, dynamics or Integrator())
-
-
-def still(p, value=0.0):
-    return Goal.still([value], p.horizon, 0.02, 0.3)
-
-
-def cost_of(controls, q, goal):
-    """What TASK charges, by the sums themselves; infinite where the model blows up."""
-    total = 0.0
-    for u in controls:
-        q = q + DT * u
-        total += (2.0 * (q - goal) ** 2 / 2 + 0.05 * u**2 / 2) / len(controls)
-    return total
+    return shooting.make(config, TASK, dynamics or Integrator(-BOUND, BOUND))
 
 
 def slow(config, plan, q, goal, white):
@@ -129,7 +82,7 @@ def test_calling_again_at_one_time_never_costs_more():
 
 
 def test_of_rollouts_that_blow_up_none_is_taken():
-    dynamics = Integrator()
+    dynamics = Integrator(-BOUND, BOUND)
     dynamics.nowhere_above = 0.5
     p, rng = planner(dynamics), np.random.default_rng(0)
     carry = p.init(START)
