@@ -30,8 +30,10 @@ TRAIN = [
     "onnx>=1.21",
     "onnxscript>=0.6",
     "safetensors>=0.6",
+    "threadpoolctl>=3.5",
     "casadi>=3.7",
 ]
+TENSORBOARD = ["tensorboard>=2.20"]
 TEST = [
     "pytest>=9",
     "pytest-timeout>=2.4",
@@ -97,6 +99,7 @@ setup(
         "viewer": VIEWER,
         "demo": [*ROS, *SIM, *REPORT, *VIEWER],
         "train": [*TRAIN, *SIM],
+        "tensorboard": TENSORBOARD,
         "test": TEST,
         "check": CHECK,
         "docs": DOCS,

@@ -56,9 +56,11 @@ class Job:
     samples: int
     seconds: float
     seed: int
+    more: tuple[tuple[str, float], ...] = ()
+    """Further settings."""
 
     def run(self) -> Episode:
-        settings = {f"{self.planner}.samples": self.samples, **COARSE}
+        settings = {f"{self.planner}.samples": self.samples, **COARSE, **dict(self.more)}
         parts = assemble(self.robot, self.task, self.planner, self.dynamics, settings)
         return run_episode(parts, self.seed, self.seconds, iterations=ITERATIONS)
 
@@ -131,14 +133,14 @@ def accuracy() -> Iterator[str]:
 TABLES = {"episodes": episodes, "accuracy": accuracy}
 
 
-def put(name: str, table: str) -> None:
+def put(page: Path, command: str, name: str, table: str) -> None:
     """Write a table between its markers."""
-    begin, end = f"<!-- {name}, by {COMMAND}: do not edit -->", f"<!-- end of {name} -->"
-    text = PAGE.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name}, by {command}: do not edit -->", f"<!-- end of {name} -->"
+    text = page.read_text(encoding="utf-8")
     if text.count(begin) != 1 or text.count(end) != 1:
-        raise SystemExit(f"{PAGE}: it takes one line '{begin}' and one line '{end}'")
+        raise SystemExit(f"{page}: it takes one line '{begin}' and one line '{end}'")
     before, rest = text.split(begin)
-    PAGE.write_text(f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
+    page.write_text(f"{before}{begin}\n\n{table}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def main() -> None:
@@ -148,7 +150,7 @@ def main() -> None:
     begun = time.perf_counter()
     for name in [chosen] if chosen else TABLES:
         for table in TABLES[name]():
-            put(name, table)
+            put(PAGE, COMMAND, name, table)
     print(f"{time.perf_counter() - begun:.0f} s on {os.cpu_count()} cores, Python {platform.python_version()}")
 
 

@@ -11,8 +11,8 @@ import re
 from sphinx.application import Sphinx
 
 NAVIGATION = {
-    "Use": ["installing", "viewer", "simulation", "robot", "evaluation", "doctor"],
-    "Understand": ["architecture", "safety", "realtime"],
+    "Use": ["installing", "viewer", "simulation", "robot", "tasks", "evaluation", "doctor"],
+    "Understand": ["architecture", "safety", "learning", "realtime"],
     "Extend": ["extending", "../CONTRIBUTING"],
     "Look up": ["commands", "parameters", "dependencies", "../CHANGELOG"],
 }

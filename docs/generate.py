@@ -18,6 +18,8 @@ import diagram
 from mbrl_control import registry
 from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
+from mbrl_control.fit import FitConfig
+from mbrl_control.learning import LearnConfig
 from mbrl_control.nodes import controller, planner, viewer
 from mbrl_control.runtime.demo import DemoConfig
 from mbrl_control.runtime.doctor import DoctorConfig
@@ -65,6 +67,7 @@ The {len(params(sim.Config))} parameters of the simulation are told by example i
 WIRING = f"""\
 ROS parameters of all nodes that know the robot, as `{PREFIX}.joints`. Give them under `/**`; empty ones change
 nothing."""
+FITTING = "Arguments of `FitConfig`, for [a fit](learning.md#the-fit)."
 PARTS = """\
 ## {title}
 
@@ -76,6 +79,7 @@ KINDS = {
     "tasks": "ROS parameters of the planner node, as `reach.tip`.",
     "dynamics": "ROS parameters of the planner node, as `kinematic.dt`.",
     "planners": "ROS parameters of the planner node, as `mppi.samples`.",
+    "learners": "Parameters of `mbrl learn`, as `pets.epochs:=20`.",
 }
 
 
@@ -83,6 +87,7 @@ def page() -> str:
     """The text of ``parameters.md``."""
     parts = [INTRO, "## Command line\n", *section("mbrl demo", DemoConfig, prefix="--")]
     parts += section("mbrl eval", EvalConfig, prefix="--")
+    parts += section("mbrl learn", LearnConfig, prefix="--")
     parts += [*section("mbrl doctor", DoctorConfig, prefix="--"), NODES]
     parts += section("controller: the node", controller.NodeConfig)
     parts += section("controller: the guard", GuardConfig)
@@ -90,6 +95,7 @@ def page() -> str:
     parts += section("viewer", viewer.NodeConfig)
     parts += section("sim", sim.Config)
     parts += section("how a robot is connected", Wiring, says=WIRING)
+    parts += section("fitting a learned model", FitConfig, says=FITTING)
     for kind, where in KINDS.items():
         parts.append(PARTS.format(title=kind.capitalize(), where=where))
         for name in registry.ours(kind):

@@ -15,7 +15,7 @@ Time is counted in steps, in whole nanoseconds, so that the same seed and comman
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -62,6 +62,8 @@ class Sample(NamedTuple):
     q: Annotated[Array, "nj"]
     v: Annotated[Array, "nj"]
     effort: Annotated[Array, "nj"]
+    blocks: Mapping[str, Array]
+    """What is seen of the bodies around it, by the names of ``Robot.blocks``."""
 
 
 class World:
@@ -75,6 +77,7 @@ class World:
         self._tip = self.model.body(robot.tip_body).id
         self._q_at, self._v_at = mjcf.addresses(self.model, robot)
         self._driven, self._motors = mjcf.motors(self.model, robot)
+        self._scene = mjcf.Scene(self.model, robot)
         self._gear = self.model.actuator_gear[self._motors, 0].copy()
         self._torque_limit = np.where(self._driven, robot.limits.torque, 0.0)
         lag = self.config.lag + (robot.servo.lag if robot.servo else 0.0)
@@ -98,11 +101,15 @@ class World:
         """Whether neither the joints nor their reference move."""
         return not max(np.abs(self.data.qvel[self._v_at]).max(), np.abs(self._v_ref).max()) > 0.01
 
-    def reset(self, q: Annotated[Array, "nj"] | None = None) -> None:
-        """At ``q``, or at home, at rest, at time 0; the trajectory controller holds it and no sink is in error."""
+    def reset(self, q: Annotated[Array, "nj"] | None = None, blocks: Mapping[str, Array] | None = None) -> None:
+        """At ``q``, or at home, at rest, at time 0; the trajectory controller holds it and no sink is in error.
+
+        The bodies of ``blocks`` are put where those say, the others where the MJCF has them.
+        """
         mjcf.reset(self.robot, self.model, self.data)
         start = (self.robot.home if q is None else q).astype(float)
         self.data.qpos[self._q_at] = start
+        self._scene.write(blocks or {}, self.data.qpos, self.data.qvel)
         self.ns = 0
         self.diverged = ""
         self.dead: dict[str, str] = {}
@@ -233,7 +240,8 @@ class World:
 
     def _remember(self) -> None:
         q, v = self.data.qpos[self._q_at], self.data.qvel[self._v_at]
-        self._sent.append(Sample(self.ns, q, v, self._torque))
+        blocks = self._scene.read(self.data.qpos, self.data.qvel)
+        self._sent.append(Sample(self.ns, q, v, self._torque, blocks))
 
     def _stable_damping(self) -> Annotated[Array, "nj"]:
         """Damping that brakes with the whole torque at full speed, as far as the step allows it."""

@@ -7,15 +7,19 @@ A part may refuse a combination with an ``MbrlError`` that says why. A file put 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mbrl_control import registry
 from mbrl_control.config import params
 from mbrl_control.core import Goal, MbrlError, Observation, State
+
+from .tiny_models import folder_for
 
 TINY = {"samples": 8, "horizon": 4}
 HORIZON = TINY["horizon"]
@@ -58,7 +62,7 @@ def make(names: Names, xp: Any = np, planner: Mapping[str, Any] | None = None) -
     task = _task(names.task, names.robot) if names.task else None
     dynamics = None
     if names.dynamics:
-        overrides = _declared("dynamics", names.dynamics, COARSE)
+        overrides = {**_declared("dynamics", names.dynamics, COARSE), **needed(names.dynamics, names.robot)}
         dynamics = registry.make("dynamics", names.dynamics, robot, xp, overrides=overrides)
     if not names.planner:
         return Parts(robot, task, dynamics)
@@ -76,6 +80,16 @@ def _robot(name: str) -> Any:
 @functools.cache
 def _task(name: str, robot: str) -> Any:
     return registry.make("tasks", name, _robot(robot))
+
+
+def needed(dynamics: str, robot: str) -> dict[str, Any]:
+    """What a model cannot be made without: one that is learned takes a model folder."""
+    return {"model": _folder(robot), "precision": "float64"} if dynamics == "ensemble" else {}
+
+
+@functools.cache
+def _folder(robot: str) -> str:
+    return str(folder_for(_robot(robot)))
 
 
 def _declared(kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -97,6 +111,29 @@ def all_combinations(*kinds: str) -> list[tuple[Names, MbrlError | None]]:
 def accepted(*kinds: str) -> list[Names]:
     """The combinations that the parts accept; one that breaks in any other way is in here too, to fail its tests."""
     return [names for names, refusal in all_combinations(*kinds) if refusal is None]
+
+
+def chosen(found: Iterable[Names]) -> list[Any]:
+    """Combinations as parameters of a test: those in which every two parts meet once by default, the others slow."""
+    found = list(found)
+    left = {pair for names in found for pair in _pairs(names)}
+    quick: set[Names] = set()
+    while left:
+        best = max(found, key=lambda names: len(_pairs(names) & left))
+        quick.add(best)
+        left -= _pairs(best)
+    return [pytest.param(n, id=str(n), marks=() if n in quick else pytest.mark.slow) for n in found]
+
+
+def _pairs(names: Names) -> set[tuple[tuple[str, str], ...]]:
+    """Every two of its parts."""
+    return set(itertools.combinations(vars(names).items(), 2))
+
+
+def refused(*kinds: str) -> list[Any]:
+    """Combinations that are refused, each way of saying so once, as parameters of a test."""
+    once = {str(error): (names, error) for names, error in all_combinations(*kinds) if error is not None}
+    return [pytest.param(*pair, id=str(pair[0])) for pair in once.values()]
 
 
 def _refusal(names: Names) -> MbrlError | None:
@@ -126,7 +163,8 @@ def observe(parts: Parts, t: float = 1.0, near_limits: bool = False, seed: int =
     if near_limits:
         q = limits.upper - 0.02 * (limits.upper - limits.lower)
     v = rng.uniform(-0.1, 0.1, robot.nj) * limits.velocity
-    blocks = {b.name: rng.uniform(-1.0, 1.0, b.size) for b in parts.task.layout.blocks} if parts.task else {}
+    seen = {b.name: b.size for b in (*robot.blocks, *(parts.task.layout.blocks if parts.task else ()))}
+    blocks = {name: rng.uniform(-1.0, 1.0, size) for name, size in seen.items()}
     return Observation(t, State(t - 0.01, q, v), blocks, dict.fromkeys(blocks, t - 0.01))
 
 

@@ -120,7 +120,7 @@ def test_every_argument_of_every_command_is_on_the_commands_page_and_nothing_els
 
 @functools.cache
 def declared() -> dict[str, set[str]]:
-    """Parameters of every Config in the tree, by class; one that another one extends is told there."""
+    """Parameters of every Config in the tree, by class; one that another one extends is told there, but for plugins."""
     classes: set[type] = set()
     for package in (mbrl_control, mbrl_sim):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
@@ -131,7 +131,8 @@ def declared() -> dict[str, set[str]]:
                 if dataclasses.is_dataclass(value) and isinstance(value, type) and value.__module__ == found.name
             }
     configs = {c for c in classes if any("live" in field.metadata for field in dataclasses.fields(c))}
-    extended = {base for c in configs for base in c.__mro__[1:]}
+    plugins = {registry.load(kind, name).config for kind in registry.KINDS for name in registry.ours(kind)}
+    extended = {base for c in configs for base in c.__mro__[1:]} - plugins
     return {f"{c.__module__}.{c.__qualname__}": set(params(c)) for c in configs - extended}
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mbrl_control import core
-from mbrl_control.core import BackEndError, Dynamics, Observation, State, rollout
+from mbrl_control.core import BackEndError, Dynamics, State, rollout
 
 from .combinations import NUMPY_ONLY, accepted, build, equal, frozen, observe, on_torch
 
@@ -76,6 +76,10 @@ def test_a_model_for_numpy_only_says_so_and_names_one_that_runs(names):
         build(names, torch_xp)
     said = str(refused.value)
     assert all(word in said for word in (names.dynamics, names.robot, torch_xp.__name__, "numpy only"))
+    if said.endswith("a model that is learned"):
+        elsewhere = [n.dynamics for n in on_torch(accepted("dynamics")) if n.robot == names.robot]
+        assert not set(elsewhere) & {"analytic", "kinematic"}
+        return
     other = said.rsplit("'", 2)[1]
     assert build(dataclasses.replace(names, dynamics=other), torch_xp).dynamics.dt > 0.0
 
@@ -83,6 +87,6 @@ def test_a_model_for_numpy_only_says_so_and_names_one_that_runs(names):
 @COMBINATIONS
 def test_what_is_not_finite_is_handed_on_and_not_hidden(names):
     parts = build(names)
-    lost = Observation(0.0, State(0.0, parts.robot.home * np.nan, parts.robot.home * np.nan))
+    lost = dataclasses.replace(observe(parts), joints=State(0.0, parts.robot.home * np.nan, parts.robot.home * np.nan))
     features, _ = rollout(np, parts.dynamics, parts.dynamics.init(lost, {}), controls(parts), {})
     assert not core.is_finite(features["q"])

@@ -17,7 +17,10 @@ from mbrl_control.registry import RegistryError
 from . import combinations
 
 PLUGINS = [(kind, name) for kind in registry.KINDS for name in registry.names(kind)]
-EACH = pytest.mark.parametrize(("kind", "name"), PLUGINS, ids="-".join)
+EACH = pytest.mark.parametrize(("kind", "name"), PLUGINS, ids=["-".join(plugin) for plugin in PLUGINS])
+PARTS = [plugin for plugin in PLUGINS if plugin[0] != "learners"]
+EACH_PART = pytest.mark.parametrize(("kind", "name"), PARTS, ids=["-".join(plugin) for plugin in PARTS])
+"""Learners need a run: ``tests/runtime/test_learning.py``."""
 RAN = combinations.accepted("tasks", "dynamics", "planners")
 
 
@@ -47,13 +50,15 @@ def test_its_parameters_are_declared_with_words_units_and_bounds(kind, name):
     assert config() == build(config, {})
 
 
-@EACH
+@EACH_PART
 def test_it_is_made_with_its_defaults(kind, name):
     field = kind.removesuffix("s") if kind != "dynamics" else kind
     names = next(n for n in RAN if getattr(n, field) == name)
     robot = registry.make("robots", names.robot)
     task = registry.make("tasks", names.task, robot)
-    dynamics = registry.make("dynamics", names.dynamics, robot, np)
+    dynamics = registry.make(
+        "dynamics", names.dynamics, robot, np, overrides=combinations.needed(names.dynamics, names.robot)
+    )
     planner = registry.make("planners", names.planner, task, dynamics, np)
     assert planner.dt == dynamics.dt
     assert planner.noise(np.random.default_rng(0)).keys() >= set()

@@ -177,5 +177,5 @@ def test_distance_success_score_and_terminal_agree(names):
     assert not task.terminal(obs)
     lost = State(obs.t, obs.joints.q * np.nan, obs.joints.v)
     assert task.terminal(Observation(obs.t, lost))
-    beyond = State(obs.t, parts.robot.limits.upper + 0.1, obs.joints.v)
+    beyond = State(obs.t, parts.robot.limits.upper + 1.0, obs.joints.v)
     assert task.terminal(Observation(obs.t, beyond))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from arms import ARMS, CHAINS, TOOLS, made, module_of
 
-from mbrl_control import registry, rigid_body
+from mbrl_control import mjcf, registry, rigid_body
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import Goal, Mode, Observation, State
 from mbrl_control.rigid_body import Body
@@ -32,6 +32,12 @@ def unconstrained(model):
     return model
 
 
+def without_friction(model):
+    """Nor is friction."""
+    model.dof_damping[:] = 0.0
+    return unconstrained(model)
+
+
 def random_states(robot, count, seed=0):
     rng = np.random.default_rng(seed)
     q = rng.uniform(robot.limits.lower, robot.limits.upper, size=(count, robot.nj))
@@ -42,13 +48,16 @@ def random_states(robot, count, seed=0):
 
 def assert_same_as_mujoco(model, robot):
     data = mujoco.MjData(model)
+    at_q, at_v = mjcf.addresses(model, robot)
     q, v, a = random_states(robot, 50)
-    tips, torques = robot.tip(np, q), robot.inverse_dynamics(np, q, v, a)
+    tips = robot.tip(np, q)
     for i in range(len(q)):
-        data.qpos[:], data.qvel[:], data.qacc[:] = q[i], v[i], a[i]
+        data.qpos[at_q], data.qvel[at_v], data.qacc[at_v] = q[i], v[i], a[i]
         mujoco.mj_inverse(model, data)
         np.testing.assert_allclose(tips[i], data.site("tip").xpos, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(torques[i], data.qfrc_inverse, rtol=0, atol=1e-9)
+        if robot.inverse_dynamics is not None:
+            torques = robot.inverse_dynamics(np, q[i], v[i], a[i])
+            np.testing.assert_allclose(torques, data.qfrc_inverse[at_v], rtol=0, atol=1e-9)
 
 
 def mounted(robot):
@@ -60,7 +69,12 @@ def mounted(robot):
 
 def test_tip_and_inverse_dynamics_agree_with_the_world(named):
     robot = made(named)
-    assert_same_as_mujoco(unconstrained(model_of(robot)), robot)
+    assert_same_as_mujoco(without_friction(model_of(robot)), robot)
+
+
+def test_only_a_robot_without_a_servo_may_have_no_inverse_dynamics(named):
+    robot = made(named)
+    assert robot.inverse_dynamics is not None or robot.servo is None
 
 
 @pytest.mark.parametrize("name", TOOLS)
@@ -92,13 +106,14 @@ def test_every_parameter_of_the_chain_stands_in_the_world(name):
         np.testing.assert_allclose(j.pos, 0, atol=0)
         np.testing.assert_allclose(body.pos, link.position, atol=1e-15)
         np.testing.assert_allclose(rotation, np.ravel(link.rotation), atol=1e-15)
-        assert (float(j.armature[0]), float(j.damping[0]), float(j.frictionloss[0])) == (link.armature, 0.0, 0.0)
+        assert (float(j.armature[0]), float(j.frictionloss[0])) == (link.armature, 0.0)
+        assert float(np.ravel(j.damping)[0]) == link.damping
         found = as_one(model, int(j.bodyid[0]))
-        assert found.mass == pytest.approx(link.body.mass, abs=1e-15)
+        assert found.mass == pytest.approx(link.body.mass, rel=1e-14, abs=1e-15)
         np.testing.assert_allclose(found.com, link.body.com, atol=1e-15)
         np.testing.assert_allclose(found.inertia, link.body.inertia, atol=1e-12)
     np.testing.assert_allclose(model.opt.gravity, chain.gravity, atol=0)
-    assert model.opt.timestep == 0.001
+    assert model.opt.timestep in (0.001, 0.002)
     assert model.opt.integrator == mujoco.mjtIntegrator.mjINT_IMPLICITFAST
 
 
@@ -127,7 +142,9 @@ def rows(matrix):
 def test_limits_and_motors_of_the_world_are_the_robots(named):
     robot = made(named)
     model = model_of(robot)
-    assert [model.joint(i).name for i in range(model.njnt)] == list(robot.joints)
+    around = {block.source for block in robot.blocks}
+    own = [i for i in range(model.njnt) if model.body(int(model.jnt_bodyid[i])).name not in around]
+    assert [model.joint(i).name for i in own] == list(robot.joints)
     ranges = np.array([model.joint(name).range for name in robot.joints])
     assert model.jnt_limited.all()
     np.testing.assert_allclose(ranges, np.stack([robot.limits.lower, robot.limits.upper], axis=-1), atol=1e-15)
@@ -153,12 +170,15 @@ def test_a_robot_is_whole(named):
     assert robot.channels.coupling.shape == (robot.nj, robot.nu)
     model = model_of(robot)
     assert model.body(int(model.site("tip").bodyid[0])).name == robot.tip_body
-    np.testing.assert_allclose(model.key("home").qpos, robot.home, atol=1e-15)
+    np.testing.assert_allclose(model.key("home").qpos[mjcf.addresses(model, robot)[0]], robot.home, atol=1e-15)
+    assert set(robot.sliding) == {j for j in robot.joints if model.joint(j).type[0] == mujoco.mjtJoint.mjJNT_SLIDE}
 
 
 def test_the_mass_matrix_is_symmetric_and_positive(named):
     """Physically feasible parameters: kinetic energy is positive in every pose."""
     robot = made(named)
+    if robot.inverse_dynamics is None:
+        pytest.skip("no closed form")
     unit, zero = np.eye(robot.nj), np.zeros((robot.nj, robot.nj))
     for q in random_states(robot, 20)[0]:
         pose = np.broadcast_to(q, unit.shape)
@@ -167,7 +187,10 @@ def test_the_mass_matrix_is_symmetric_and_positive(named):
         assert np.linalg.eigvalsh(M).min() > 0
 
 
-@pytest.mark.parametrize("name", ["pendulum", "cartpole"])
+CLOSED = [name for name in registry.ours("robots") if made(name).acceleration is not None]
+
+
+@pytest.mark.parametrize("name", CLOSED)
 def test_closed_form_accelerations_are_mujocos(name):
     robot = made(name)
     model = unconstrained(model_of(robot))
@@ -179,7 +202,8 @@ def test_closed_form_accelerations_are_mujocos(name):
         data.qpos[:], data.qvel[:], data.qfrc_applied[:] = q[i], v[i], torque[i]
         mujoco.mj_forward(model, data)
         np.testing.assert_allclose(a[i], data.qacc, rtol=0, atol=1e-9)
-    np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), torque, rtol=0, atol=1e-9)
+    friction = v * model.dof_damping
+    np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), torque - friction, rtol=0, atol=1e-9)
 
 
 def test_the_panda_stretched_out_is_as_long_as_its_drawing():

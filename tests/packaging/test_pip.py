@@ -203,7 +203,17 @@ def test_ros2_launch_is_handed_the_file_of_the_source_tree(editable, tmp_path):
 
 ROSDEP = {"numpy": "python3-numpy", "yaml": "python3-yaml", "rich": "python3-rich", "matplotlib": "python3-matplotlib"}
 """The keys of what rosdep can install."""
-PIP_ONLY = {"mujoco", "viser", "websockets", "casadi", "torch", "array_api_compat", "onnxruntime"}
+PIP_ONLY = {
+    "threadpoolctl",
+    "safetensors",
+    "mujoco",
+    "viser",
+    "websockets",
+    "casadi",
+    "torch",
+    "array_api_compat",
+    "onnxruntime",
+}
 """What it cannot, or what only training and the tests import."""
 BESIDES = {"lifecycle_msgs", "ros2launch"}
 """What rclpy's lifecycle nodes and ``ros2 launch`` need, imported by none of us."""

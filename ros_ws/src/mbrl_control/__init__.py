@@ -3,8 +3,8 @@
 The public API on one screen: the types of the stack, and how plugins are found.
 
     >>> from mbrl_control import make, names
-    >>> names("robots")
-    ['cartpole', 'panda', 'pendulum', 'ur5e']
+    >>> names("learners")
+    ['pddm', 'pets']
     >>> make("robots", "panda").nj
     7
 """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mbrl_control import registry
 from mbrl_control.config import ConfigError, nearest, param
-from mbrl_control.core import MbrlError
+from mbrl_control.core import MbrlError, Task
 from mbrl_control.evaluate import Episode, Parts, assemble
 
 FIRST = "panda"
@@ -25,8 +25,12 @@ class EvalConfig:
     planner: tuple[str, ...] = param(("mppi",), "planners to compare, separated by commas")
     dynamics: tuple[str, ...] = param(("mujoco",), "models to plan with, separated by commas; mujoco is the truth")
     episodes: int = param(1, "episodes of each, with a seed each", low=1, high=10_000)
-    seconds: float = param(5.0, "simulated time of an episode", unit="s", low=0.1, high=3600.0)
-    rate: float = param(20.0, "plans in a simulated second", unit="Hz", low=0.5, high=100.0)
+    seconds: float = param(
+        0.0, "simulated time of an episode; 0: as many steps as the task says", unit="s", low=0.0, high=3600.0
+    )
+    rate: float = param(
+        0.0, "plans in a simulated second; 0: one for each step of the task", unit="Hz", low=0.0, high=100.0
+    )
     iterations: int = param(3, "planner iterations a plan, as in lock-step", low=1, high=1000)
     seed: int = param(0, "seed of the first episode; the next one has the next", low=0, high=2**31 - 1)
 
@@ -34,7 +38,7 @@ class EvalConfig:
 def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> list[Parts]:
     """All that is to be compared, made, so that mistakes are told before long work."""
     registry.load("tasks", task)
-    robot = options.robot or _robot_for(task)
+    robot = options.robot or robot_for(task)
     prefixes = {name.rsplit(".", 1)[-1] for name in (task, robot, *options.planner, *options.dynamics)}
     for key in settings:
         prefix, _, rest = key.partition(".")
@@ -52,7 +56,13 @@ def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> l
     return found
 
 
-def _robot_for(task: str) -> str:
+def in_full(options: EvalConfig, task: Task) -> EvalConfig:
+    """The options with what they leave to the task."""
+    rate = options.rate or 1.0 / task.dt
+    return replace(options, rate=rate, seconds=options.seconds or task.steps / rate)
+
+
+def robot_for(task: str) -> str:
     """The first robot that takes the task, the one of the demonstration before the others."""
     refused = []
     for name in sorted(registry.names("robots"), key=lambda name: (name != FIRST, name)):

@@ -32,7 +32,7 @@ XP_SUBSET = (
     "reshape", "sin", "sqrt", "square", "stack", "sum", "tanh", "where", "zeros_like",
 )  # fmt: skip
 """The array functions that planners, tasks, robots and dynamics may use through ``xp``."""
-XP_SELECTION = ("argmin", "sort", "take")
+XP_SELECTION = ("argmin", "argsort", "sort", "take")
 """Further ones for planners that choose among samples. CasADi has none of them, and needs none."""
 
 SHAPE_CHECKS = False
@@ -367,6 +367,28 @@ class RollsOut(Dynamics, Protocol):
         ...
 
 
+@runtime_checkable
+class Particles(Dynamics, Protocol):
+    """Dynamics that are not sure: one control sequence has several futures, each of a particle.
+
+    What ``init`` gives is one state, and rolled out as it is it has one future. ``scatter`` makes particles of it, on
+    an axis before that of samples: u [N H nu] then leads to features [P N H+1 n]. Planners average their *costs*.
+    """
+
+    @property
+    def particles(self) -> int:
+        """P, how many of each sample."""
+        ...
+
+    def noise(self, rng: np.random.Generator, horizon: int) -> Noise:
+        """The draws that a rollout of particles takes, each [P 1 H n]: the same ones for all samples."""
+        ...
+
+    def scatter(self, s: Latent) -> Latent:
+        """One state for each particle, [P 1 n]."""
+        ...
+
+
 def rollout(xp: Any, dynamics: Dynamics, s: Latent, u: Array, noise: Noise) -> tuple[Features, Mapping[str, Array]]:
     """Where ``u`` [... H nu] leads: features and aux, stacked, [... H+1 n] and [... H n].
 
@@ -444,6 +466,12 @@ class Task(Protocol):
     robot: Robot
     layout: Layout
     goal_size: int
+    dt: float
+    """A step of its control [s], and of what is predicted for it, where nobody says otherwise."""
+    steps: int
+    """Steps of an episode, where nobody says otherwise."""
+    threshold: float | None
+    """Score of an episode from which it counts as learned; None: nobody has said."""
     tolerance: float
     dwell: float
     terms: Mapping[str, Term]
@@ -483,6 +511,15 @@ class Task(Protocol):
     def terminal(self, obs: Observation) -> bool: ...
 
 
+@runtime_checkable
+class Places(Task, Protocol):
+    """A task that also says where the things around the robot are when an episode starts."""
+
+    def place(self, rng: np.random.Generator) -> Mapping[str, np.ndarray]:
+        """Blocks of the observation, by name; what is not there stays where the MJCF has it."""
+        ...
+
+
 def costs(xp: Any, task: Task, weights: Array, features: Features, u: Array, goal: Array) -> Array:
     """Cost terms [... T] of stacked features [... H+1 n] under u [... H nu]: mean over the horizon plus terminal part.
 
@@ -517,6 +554,7 @@ class Info:
     """Kish's effective sample size of the update; 1 where nothing is sampled."""
     predicted: Features
     spread: Features = dataclasses.field(default_factory=dict)
+    """Standard deviation over particles of what is predicted; empty of a model that has none."""
 
 
 class Planner(Protocol):
@@ -574,10 +612,11 @@ class Robot:
     """Name of the body in that MJCF which carries the tip."""
     tip: Callable[[Any, Array], Array]
     """(xp, q [... nj]) -> position of the tip in the base's frame [... 3]."""
-    inverse_dynamics: Callable[[Any, Array, Array, Array], Array]
-    """(xp, q, v, a) -> joint torques [... nj], friction not included."""
+    inverse_dynamics: Callable[[Any, Array, Array, Array], Array] | None
+    """(xp, q, v, a) -> joint torques [... nj], friction and springs not included; None where no closed form is given,
+    which only a robot without a servo may."""
     acceleration: Callable[[Any, Array, Array, Array], Array] | None
-    """(xp, q, v, torque) -> joint accelerations [... nj]; None where no closed form is given."""
+    """(xp, q, v, torque) -> joint accelerations [... nj], friction included; None where no closed form is given."""
     sink: Sink
     state_topic: str
     state_rate: float
@@ -589,6 +628,11 @@ class Robot:
     config: Any = None
     renamed: tuple[str, ...] = ()
     """What the driver calls ``joints``, in our order; empty: the same."""
+    sliding: tuple[str, ...] = ()
+    """Those of ``joints`` that slide; all others turn."""
+    blocks: tuple[Block, ...] = ()
+    """What can be seen of the bodies around it in that MJCF: the ``source`` of a block is a body's name, its unit says
+    whether it is the position [m] or the velocity [m/s]."""
 
     @property
     def nj(self) -> int:

@@ -15,18 +15,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import numpy as np
 
 from mbrl_control import mjcf, registry
-from mbrl_control.config import ConfigError
+from mbrl_control.config import ConfigError, params
 from mbrl_control.core import (
     Dynamics,
     Goal,
     Mode,
     Observation,
+    Places,
     Plan,
     Planner,
     Robot,
@@ -35,13 +36,12 @@ from mbrl_control.core import (
     Task,
     checked_shapes,
 )
+from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
 from mbrl_control.runtime.judge import Dwell
 from mbrl_control.runtime.reference import Tick, follow, seed
 
 TICK = 0.01
 """Time between two ticks of the loop, as the guard's by default [s]."""
-REFERENCE = "reference"
-"""Block of the observation that holds the reference, [q, v]."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ class Episode:
     """Plans that were not finite: the one before was played on."""
     ended: str
     """Why it ended before its time, in words."""
+    blocks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What was seen of the bodies around the robot, by name, each [T+1 n]."""
 
     @property
     def total(self) -> float:
@@ -95,36 +97,68 @@ class Episode:
         return self.met_at is not None and not self.ended
 
 
+class Settings:
+    """Parameters of parts as ``{"mppi.samples": 64}``, for whoever makes the parts.
+
+    Where parts of different kinds have one name, each takes the settings that it declares.
+    """
+
+    def __init__(self, names: Mapping[str, str], given: Mapping[str, Any]) -> None:
+        """``names`` of the parts by kind, as ``{"robots": "panda"}``."""
+        self._names, self._given = names, given
+        self._declared = {kind: params(registry.load(kind, name).config).keys() for kind, name in names.items()}
+
+    def of(self, kind: str, **more: Any) -> dict[str, Any]:
+        """Those of a part; ``more`` where they are not given and it has such parameters."""
+        prefix, mine = _prefix(self._names[kind]), self._declared[kind]
+        found = self.beginning(prefix)
+        same = [other for other in self._names if other != kind and _prefix(self._names[other]) == prefix]
+        others = set().union(*(self._declared[other] for other in same))
+        kept = {key: value for key, value in found.items() if key in mine or key not in others}
+        return {**{key: value for key, value in more.items() if key in mine}, **kept}
+
+    def beginning(self, prefix: str) -> dict[str, Any]:
+        """Those whose names begin so, without it."""
+        return {key.removeprefix(prefix): value for key, value in self._given.items() if key.startswith(prefix)}
+
+
 def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mapping[str, Any] | None = None) -> Parts:
-    """The parts by name; ``settings`` as ``{"mppi.samples": 64}``, over those that the task's file gives."""
-    names = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner}
-    given = {**registry.load("tasks", task).settings, **(settings or {})}
+    """The parts by name, their ``settings`` over those that the task's file gives.
 
-    def own(name: str) -> dict[str, Any]:
-        prefix = name.rsplit(".", 1)[-1] + "."
-        return {key.removeprefix(prefix): value for key, value in given.items() if key.startswith(prefix)}
+    Model and planner step as the task does unless ``dt`` is set.
+    """
+    names = {"robots": robot, "tasks": task, "dynamics": dynamics, "planners": planner}
+    own = Settings(names, {**registry.load("tasks", task).settings, **(settings or {})}).of
+    machine = registry.make("robots", robot, overrides=own("robots"))
+    wanted = registry.make("tasks", task, machine, overrides=own("tasks"))
+    model = registry.make("dynamics", dynamics, machine, np, overrides=own("dynamics", dt=wanted.dt))
+    made = registry.make("planners", planner, wanted, model, np, overrides=own("planners", dt=wanted.dt))
+    return Parts(machine, wanted, model, made, {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner})
 
-    machine = registry.make("robots", robot, overrides=own(robot))
-    wanted = registry.make("tasks", task, machine, overrides=own(task))
-    model = registry.make("dynamics", dynamics, machine, np, overrides=own(dynamics))
-    made = registry.make("planners", planner, wanted, model, np, overrides=own(planner))
-    return Parts(machine, wanted, model, made, names)
+
+def _prefix(name: str) -> str:
+    """What the settings of a part begin with."""
+    return name.rsplit(".", 1)[-1] + "."
 
 
 def run_episode(
     parts: Parts,
     number: int,
-    seconds: float,
+    seconds: float | None = None,
     *,
-    rate: float = 20.0,
+    rate: float | None = None,
     iterations: int = 3,
     world: Any = None,
     on_plan: Callable[[float], None] | None = None,
+    on_step: Callable[[Callable[[], Episode]], None] | None = None,
 ) -> Episode:
     """One episode with seed ``number``; ``world`` is a ``mbrl_sim.world.Config``, None: a perfect one.
 
-    ``on_plan`` is told the simulated time [s] before each plan.
+    Its length and the plans in a second are the task's own unless they are given. ``on_plan`` is told the simulated
+    time [s] before each plan; ``on_step`` is called after each step, with a function that gives the episode so far.
     """
+    rate = 1.0 / parts.task.dt if rate is None else rate
+    seconds = parts.task.steps / rate if seconds is None else seconds
     ticks = round(1.0 / (rate * TICK))
     if ticks < 1 or abs(ticks * TICK * rate - 1.0) > 1e-6:
         raise ConfigError(f"rate = {rate:g} Hz: plans come at whole ticks of {TICK:g} s, as at 10, 20, 25 or 50 Hz")
@@ -132,16 +166,23 @@ def run_episode(
     start, goal = parts.task.reset(draw), parts.task.sample_goal(draw)
     if start.v.any():
         raise ConfigError(f"task '{parts.names['task']}' starts in motion: the simulation takes a start at rest")
-    loop = _Loop(parts, start.q, goal, world)
+    placed = parts.task.place(draw) if isinstance(parts.task, Places) else {}
+    loop = _Loop(parts, start.q, placed, goal, world)
     mind = _Mind(parts.planner, plan_rng, iterations)
+
+    def so_far() -> Episode:
+        return loop.episode(number, np.array(mind.took), mind.lost)
+
     for _ in range(max(1, round(seconds * rate))):
         if on_plan is not None:
             on_plan(loop.t)
         plan = mind.plan(loop.obs, loop.ahead(parts.planner))
         loop.play(plan, ticks)
+        if on_step is not None:
+            on_step(so_far)
         if loop.ended:
             break
-    return loop.episode(number, np.array(mind.took), mind.lost)
+    return so_far()
 
 
 class _Mind:
@@ -166,20 +207,22 @@ class _Mind:
         if info.status & Status.NONFINITE:
             self.lost, self._carry = self.lost + 1, None
             plan = self._last or plan
-        self._last = plan
-        return plan
+        self._last = replace(plan, **{name: np.asarray(getattr(plan, name)) for name in ("q", "v", "u")})
+        return self._last
 
 
 class _Loop:
     """The world, what stands between plans and it, and what is written down."""
 
-    def __init__(self, parts: Parts, start: np.ndarray, goal: np.ndarray, config: Any) -> None:
+    def __init__(
+        self, parts: Parts, start: np.ndarray, placed: Mapping[str, np.ndarray], goal: np.ndarray, config: Any
+    ) -> None:
         mjcf.mujoco()  # says what to install where it is missing
         from mbrl_sim.world import World
 
         self.robot, self.task, self.goal = parts.robot, parts.task, goal
         self._world = World(parts.robot, config)
-        self._world.reset(start)
+        self._world.reset(start, placed)
         self._steps = round(TICK * 1e9) // self._world.step_ns
         if self._steps * self._world.step_ns != round(TICK * 1e9):
             raise ConfigError(f"{parts.robot.world.name}: ticks of {TICK:g} s take a whole number of its time steps")
@@ -187,8 +230,9 @@ class _Loop:
         self._dwell = Dwell(parts.task.tolerance, parts.task.dwell)
         self._ticks = 0
         self.ended = ""
+        self._u: list[np.ndarray] = []
         self.obs = self._observe()
-        self._seen, self._u, self._score = [self.obs], [], []
+        self._seen, self._score = [self.obs], []
         self._distance_now = self._look()
         self._distance = [self._distance_now]
 
@@ -203,6 +247,7 @@ class _Loop:
     def play(self, plan: Plan, ticks: int) -> None:
         """Play a plan for so many ticks, and score the step."""
         u = np.array(plan.at(self.t).u)
+        self._u.append(u)
         before = self.obs
         for _ in range(ticks):
             self._command(plan)
@@ -213,7 +258,6 @@ class _Loop:
             self.ended = self._end()
             if self.ended:
                 break
-        self._u.append(u)
         self._score.append(self.task.score(before, u, self.obs, self._wanted()))
         self._seen.append(self.obs)
         self._distance.append(self._distance_now)
@@ -238,6 +282,11 @@ class _Loop:
             met_at=self._dwell.reached_at,
             lost=lost,
             ended=self.ended,
+            blocks={
+                name: np.stack([obs.blocks[name] for obs in self._seen])
+                for name in self.obs.blocks
+                if name not in (REFERENCE, COMMANDS)
+            },
         )
 
     def _command(self, plan: Plan) -> None:
@@ -256,10 +305,14 @@ class _Loop:
     def _observe(self) -> Observation:
         sample = self._world.observe()
         joints = State(sample.ns * 1e-9, sample.q, sample.v)
+        last = [np.zeros(self.robot.nu)] * COMMANDS_KEPT + self._u
+        blocks = {**sample.blocks, COMMANDS: np.concatenate(last[-COMMANDS_KEPT:])}
+        stamps = {**dict.fromkeys(sample.blocks, joints.t), COMMANDS: self.t}
         if self._reference is None:
-            return Observation(self.t, joints)
+            return Observation(self.t, joints, blocks, stamps)
         motion = self._reference.motion
-        return Observation(self.t, joints, {REFERENCE: np.concatenate([motion.q, motion.v])}, {REFERENCE: self.t})
+        reference = np.concatenate([motion.q, motion.v])
+        return Observation(self.t, joints, {**blocks, REFERENCE: reference}, {**stamps, REFERENCE: self.t})
 
     def _wanted(self) -> np.ndarray:
         """Where the goal is now."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control.core import MbrlError, Robot
+from mbrl_control.core import Block, MbrlError, Robot
 
 Model = Any
 """An MjModel. MuJoCo's bindings are compiled and come without types."""
@@ -106,6 +107,55 @@ def motors(model: Model, robot: Robot) -> tuple[Annotated[np.ndarray, "nj"], np.
             raise WorldError(f"{robot.world.name}: no motor '{joint}' for the joint of that name of {robot.name}")
     driven = ids >= 0
     return driven, ids[driven]
+
+
+class Scene:
+    """The bodies around a robot as blocks of an observation: linear maps of MuJoCo's state, there and back.
+
+    Such a body stands in the world and slides: with axes A [3 n], it is at p0 + A q and moves with A q'.
+    """
+
+    def __init__(self, model: Model, robot: Robot) -> None:
+        self._maps = {block.name: _sliding(model, robot, block) for block in robot.blocks}
+
+    def read(
+        self, qpos: Annotated[np.ndarray, "... nq"], qvel: Annotated[np.ndarray, "... nv"]
+    ) -> dict[str, Annotated[np.ndarray, "... 3"]]:
+        """The blocks in a state."""
+        return {
+            name: offset + (qvel if moving else qpos)[..., at] @ axes.T
+            for name, (moving, at, axes, offset) in self._maps.items()
+        }
+
+    def write(
+        self, blocks: Mapping[str, Any], qpos: Annotated[np.ndarray, "nq"], qvel: Annotated[np.ndarray, "nv"]
+    ) -> None:
+        """Put the bodies of known blocks where they are seen, as nearly as they can get there."""
+        for name, (moving, at, axes, offset) in self._maps.items():
+            if name in blocks:
+                (qvel if moving else qpos)[at] = (np.asarray(blocks[name], dtype=float) - offset) @ axes
+
+
+def _sliding(model: Model, robot: Robot, block: Block) -> tuple[bool, np.ndarray, np.ndarray, np.ndarray]:
+    """Whether it is a velocity, where its joints lie, their axes [3 n], and where it is at 0."""
+    package = mujoco()
+    where = f"{robot.world.name}: block '{block.name}' of {robot.name}"
+    body = package.mj_name2id(model, package.mjtObj.mjOBJ_BODY, block.source)
+    if body < 0:
+        raise WorldError(f"{where}: no body '{block.source}'")
+    if block.unit not in ("m", "m/s") or block.size != 3:
+        raise WorldError(f"{where} with unit '{block.unit}' and size {block.size}: it takes m or m/s, and 3")
+    joints = np.flatnonzero(model.jnt_bodyid == body)
+    slides = (model.jnt_type[joints] == int(package.mjtJoint.mjJNT_SLIDE)).all()
+    turned = abs(model.body_quat[body][0]) < 1.0 - 1e-12
+    if model.body_parentid[body] != 0 or not len(joints) or not slides or turned:
+        raise WorldError(f"{where}: it takes a body of the world that slides along joints of its own, not turned")
+    moving = block.unit == "m/s"
+    at = (model.jnt_dofadr if moving else model.jnt_qposadr)[joints].copy()
+    axes = model.jnt_axis[joints].T.copy()
+    if moving:
+        return True, at, axes, np.zeros(3)
+    return False, at, axes, model.body_pos[body] - axes @ model.qpos0[at]
 
 
 def reset(robot: Robot, model: Model, data: Any) -> None:

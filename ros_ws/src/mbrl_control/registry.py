@@ -6,8 +6,10 @@ A plugin file has a frozen dataclass ``Config`` and a function (or class) ``make
     tasks       make(config, robot) -> Task
     dynamics    make(config, robot, xp) -> Dynamics
     planners    make(config, task, dynamics, xp) -> Planner
+    learners    make(config, lab) -> Learner
 
-A task's file may have ``SETTINGS``, parameters of planners that suit it, as ``{"mppi.sigma": 1.0}``.
+A task's file may have ``SETTINGS``, parameters of planners that suit it, as ``{"mppi.sigma": 1.0}``; a learner's has
+those of the parts that it uses.
 
 A name with a dot is a module of somebody else's (``mypkg.foo``), which follows the same rule. An installed package
 declares its own in the entry point groups ``mbrl_control.planners`` and so on, with the module as the value; then
@@ -28,7 +30,7 @@ from typing import Any
 from mbrl_control.config import build, nearest, params
 from mbrl_control.errors import MbrlError
 
-KINDS = ("robots", "tasks", "dynamics", "planners")
+KINDS = ("robots", "tasks", "dynamics", "planners", "learners")
 
 
 class RegistryError(MbrlError):

@@ -62,6 +62,8 @@ class Link:
     """R: from the link's frame to its parent's, at q = 0."""
     armature: float = 0.0
     """Inertia of the rotor as the joint feels it [kg m^2, or kg for a slide]."""
+    damping: float = 0.0
+    """Viscous friction of the joint [N m s/rad, or N s/m for a slide]; no part of the inverse dynamics."""
 
     def __post_init__(self) -> None:
         _as_floats(self)
@@ -102,6 +104,19 @@ def about_z(angle: float) -> Matrix:
 def symmetric(xx: float, yy: float, zz: float, xy: float = 0.0, xz: float = 0.0, yz: float = 0.0) -> Matrix:
     """An inertia from its six numbers, in MuJoCo's order."""
     return ((xx, xy, xz), (xy, yy, yz), (xz, yz, zz))
+
+
+def capsule(density: float, radius: float, start: tuple[float, float, float], end: tuple[float, float, float]) -> Body:
+    """A solid cylinder between two points [m] with a half sphere at each end, of so many kg/m^3."""
+    axis = np.array(end) - np.array(start)
+    length = float(np.linalg.norm(axis))
+    rod, ball = density * np.pi * radius**2 * length, density * 4.0 / 3.0 * np.pi * radius**3
+    along = rod * radius**2 / 2.0 + ball * 0.4 * radius**2
+    across = rod * (3.0 * radius**2 + length**2) / 12.0
+    across += ball * (0.4 * radius**2 + length**2 / 4.0 + 0.375 * length * radius)
+    way = np.outer(axis, axis) / length**2
+    inertia = along * way + across * (np.eye(3) - way)
+    return Body(float(rod + ball), _vector((np.array(start) + np.array(end)) / 2.0), _matrix(inertia))
 
 
 def moved(body: Body, rotation: Matrix, position: tuple[float, float, float]) -> Body:

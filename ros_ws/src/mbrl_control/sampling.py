@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from mbrl_control.core import (
     Latent,
     Noise,
     Observation,
+    Particles,
     Plan,
     Status,
     Task,
@@ -47,9 +48,11 @@ class Tried:
 
     controls: Annotated[Array, "... H nu"]
     features: Features
-    """Each [... H+1 n]."""
+    """Each [... H+1 n]; of particles their mean."""
     terms: Annotated[Array, "... T"]
     cost: Annotated[Array, "..."]
+    spread: Features = field(default_factory=dict)
+    """Standard deviation over particles, each [... H+1 n]; empty where there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Outcome:
     """Kish's effective sample size of the update."""
     predicted: Features
     """Features of the plan, each [H+1 n]."""
+    spread: Features
+    """Their standard deviation over particles, each [H+1 n]; empty where there are none."""
 
 
 Iterate = Callable[[Observation, Array, Knobs, Carry, Noise], tuple[Carry, Outcome]]
@@ -114,7 +119,7 @@ class Sampling:
         knobs = {name: xp.asarray(knob) for name, knob in knobs.items()}
         carry = {name: xp.asarray(tensor) for name, tensor in carry.items()}
         noise = {name: xp.asarray(draw) for name, draw in noise.items()}
-        carry, found = iterate(obs, xp.asarray(goal.value), knobs, carry, noise)
+        carry, found = iterate(obs, xp.asarray(np.array(goal.value)), knobs, carry, noise)
         return carry, self.plan(carry), self.info(found)
 
     def plan(self, carry: Carry) -> Plan:
@@ -127,8 +132,14 @@ class Sampling:
         """The outcome in words and numbers; where nothing was finite, the costs are infinite."""
         alive = bool(found.alive)
         terms = {name: float(found.terms[i]) if alive else math.inf for i, name in enumerate(self.task.terms)}
-        status, predicted = (Status.OK, found.predicted) if alive else (Status.NONFINITE, {})
-        return Info(status, sum(terms.values()), terms, float(found.effective), predicted)
+        if not alive:
+            return Info(Status.NONFINITE, sum(terms.values()), terms, float(found.effective), {})
+        return Info(Status.OK, sum(terms.values()), terms, float(found.effective), found.predicted, found.spread)
+
+    def noise(self, rng: np.random.Generator, **own: Array) -> Noise:
+        """The planner's own draws, by its name, and those that its model takes."""
+        model = self.dynamics
+        return {**own, **model.noise(rng, self.horizon)} if isinstance(model, Particles) else own
 
     def passed(self, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, ""]:
         """Steps, and fractions of one, from the start of the plan in force to time ``t`` [s]."""
@@ -158,13 +169,37 @@ class Sampling:
         weights: Annotated[Array, "T"],
         draws: Noise,
     ) -> Tried:
-        """Roll out and score; a cost that is not finite is infinite, never small."""
-        xp = self.xp
-        features, _ = rollout(xp, self.dynamics, start, controls, draws)
-        terms = costs(xp, self.task, weights, features, controls, goal)
+        """Roll out and score; a cost that is not finite is infinite, never small.
+
+        Of particles the cost is the mean of theirs: they meet the same controls and may come to different ends, and
+        the cost of where they are on average would be that of an end that none of them has. One that is not finite
+        makes the mean infinite. ``draws`` are common to all sequences, so that they differ by their controls alone.
+        """
+        xp, model = self.xp, self.dynamics
+        start = model.scatter(start) if isinstance(model, Particles) else start
+        features, _ = rollout(xp, model, start, controls, draws)
+        spread: Features = {}
+        if isinstance(model, Particles):
+            lead = next(iter(features.values())).shape[:1]
+            terms = costs(xp, self.task, weights, features, xp.broadcast_to(controls, (*lead, *controls.shape)), goal)
+            terms = xp.mean(terms, axis=0)
+            features, spread = _gathered(xp, features)
+        else:
+            terms = costs(xp, self.task, weights, features, controls, goal)
         total = xp.sum(terms, axis=-1)
         cost = xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
-        return Tried(controls, features, terms, cost)
+        return Tried(controls, features, terms, cost, spread)
+
+    def scored(
+        self,
+        plan: Annotated[Array, "H nu"],
+        start: Latent,
+        goal: Annotated[Array, "H+1 ng"],
+        weights: Annotated[Array, "T"],
+        draws: Noise,
+    ) -> Tried:
+        """One sequence, rolled out and scored."""
+        return self.first(self.evaluate(start, plan[None], goal, weights, draws))
 
     def safer(
         self,
@@ -176,15 +211,13 @@ class Sampling:
         draws: Noise,
     ) -> Tried:
         """``plan``, unless it costs more than the first of what was tried: that is the plan in force."""
-        one = {name: draw[:1] for name, draw in draws.items()}
-        new = self.first(self.evaluate(start, plan[None], goal, weights, one))
-        return self.cheaper(new, self.first(tried))
+        return self.cheaper(self.scored(plan, start, goal, weights, draws), self.first(tried))
 
     @staticmethod
     def first(tried: Tried) -> Tried:
         """The first of several sequences."""
-        features = {name: rows[0] for name, rows in tried.features.items()}
-        return Tried(tried.controls[0], features, tried.terms[0], tried.cost[0])
+        features, spread = ({name: rows[0] for name, rows in f.items()} for f in (tried.features, tried.spread))
+        return Tried(tried.controls[0], features, tried.terms[0], tried.cost[0], spread)
 
     def cheapest(self, tried: Tried) -> Tried:
         """The cheapest of several sequences; of equals the first."""
@@ -193,16 +226,20 @@ class Sampling:
         def taken(rows: Array) -> Array:
             return self.xp.take(rows, best, axis=0)[0]
 
-        features = {name: taken(rows) for name, rows in tried.features.items()}
-        return Tried(taken(tried.controls), features, taken(tried.terms), taken(tried.cost))
+        features, spread = ({name: taken(rows) for name, rows in f.items()} for f in (tried.features, tried.spread))
+        return Tried(taken(tried.controls), features, taken(tried.terms), taken(tried.cost), spread)
 
     def cheaper(self, new: Tried, old: Tried) -> Tried:
         """One of two sequences: the new one, if it costs no more than the old."""
         xp = self.xp
         better = new.cost <= old.cost
-        features = {name: xp.where(better, new.features[name], rows) for name, rows in old.features.items()}
+
+        def chosen(new: Features, old: Features) -> Features:
+            return {name: xp.where(better, new[name], rows) for name, rows in old.items()}
+
         controls, terms = xp.where(better, new.controls, old.controls), xp.where(better, new.terms, old.terms)
-        return Tried(controls, features, terms, xp.where(better, new.cost, old.cost))
+        features, spread = chosen(new.features, old.features), chosen(new.spread, old.spread)
+        return Tried(controls, features, terms, xp.where(better, new.cost, old.cost), spread)
 
     def settle(
         self,
@@ -231,7 +268,7 @@ class Sampling:
         }
         alive = self._sound(obs, q, v) & (chosen.cost < INFINITE)
         kept = {name: xp.where(alive, tensor, carry[name]) for name, tensor in new.items()}
-        return kept, Outcome(alive, chosen.terms, effective, chosen.features)
+        return kept, Outcome(alive, chosen.terms, effective, chosen.features, chosen.spread)
 
     def bounded(self, controls: Annotated[Array, "... nu"]) -> Annotated[Array, "... nu"]:
         """Controls clipped to the bounds of their channels."""
@@ -249,6 +286,13 @@ class Sampling:
         parts = [xp.stack(times, axis=0), xp.asarray(obs.joints.q), xp.asarray(obs.joints.v), q, v]
         flat = xp.concat([xp.reshape(part, (-1,)) for part in parts], axis=0)
         return xp.sum(xp.where(xp.isfinite(flat), xp.zeros_like(flat), xp.ones_like(flat)), axis=-1) < 0.5
+
+
+def _gathered(xp: Any, features: Features) -> tuple[Features, Features]:
+    """Mean and standard deviation over particles, the first axis."""
+    means = {name: xp.mean(rows, axis=0) for name, rows in features.items()}
+    away = {name: xp.mean(xp.square(rows - means[name]), axis=0) for name, rows in features.items()}
+    return means, {name: xp.sqrt(variance) for name, variance in away.items()}
 
 
 def kish(xp: Any, weights: Annotated[Array, "N"]) -> Annotated[Array, ""]:

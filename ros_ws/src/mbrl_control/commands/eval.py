@@ -42,12 +42,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from rich.console import Console
 
-    from mbrl_control.comparison import EvalConfig, Scores, contenders
+    from mbrl_control.comparison import EvalConfig, Scores, contenders, in_full
     from mbrl_control.runtime.launch import assignments
 
     options = from_flags(EvalConfig, args)
     settings = assignments(args.arguments, "parameters")
     parts = contenders(args.task, options, settings)
+    options = in_full(options, parts[0].task)
     console, results, interrupted = Console(highlight=False), [], False
     console.print(headline(parts[0], options), markup=False, soft_wrap=True)
     try:

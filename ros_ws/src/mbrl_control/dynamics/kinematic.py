@@ -18,9 +18,9 @@ import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, MbrlError, Mode, Noise, Observation, Robot
+from mbrl_control.model import REFERENCE
 
-REFERENCE = "reference"
-"""Name of the observation's block that holds the guard's reference, [q, v]."""
+__all__ = ["REFERENCE", "Config", "Kinematic", "ModeError", "make"]
 
 
 class ModeError(MbrlError):

@@ -13,7 +13,9 @@ otherwise, and what it costs, stands in docs/evaluation.md. Coarser physics than
 implicit damping, which the servos need there.
 
 Samples are independent and are stepped in parallel threads (``mujoco.rollout``). NumPy only, nothing is
-differentiable. The predicted joints are features ``q`` and ``v``; the reference, which plans are made of, is one too.
+differentiable. The predicted joints are features ``q`` and ``v``; the reference, which plans are made of, is one too,
+and so are the robot's ``blocks``: the bodies around it. Those that an observation does not hold begin where the MJCF
+has them.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class Mujoco:
         at_q, at_v = mjcf.addresses(self._model, robot)
         self._q_in_x, self._v_in_x = 1 + at_q, 1 + self._model.nq + at_v
         self._driven, self._motors = mjcf.motors(self._model, robot)
+        self._scene = mjcf.Scene(self._model, robot)
         self._home = _state(robot, self._model)
         threads = config.threads or len(os.sched_getaffinity(0))
         self._data = [package.MjData(self._model) for _ in range(threads)]
@@ -78,6 +81,7 @@ class Mujoco:
         q, v = np.asarray(obs.joints.q, dtype=float), np.asarray(obs.joints.v, dtype=float)
         x = self._home.copy()
         x[self._q_in_x], x[self._v_in_x] = q, v
+        self._scene.write(obs.blocks, *self._split(x))
         if self._servo is None:
             return {"x": x}
         known = obs.blocks.get(REFERENCE)
@@ -120,8 +124,9 @@ class Mujoco:
         return self.features(rows), {"disagreement": np.zeros((*u.shape[:-1], 1))}
 
     def features(self, s: Latent) -> Features:
-        joints = {"q": s["x"][..., self._q_in_x], "v": s["x"][..., self._v_in_x]}
-        return joints if self._servo is None else {**joints, REFERENCE: s[REFERENCE]}
+        x = s["x"]
+        seen = {"q": x[..., self._q_in_x], "v": x[..., self._v_in_x], **self._scene.read(*self._split(x))}
+        return seen if self._servo is None else {**seen, REFERENCE: s[REFERENCE]}
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         bound = self.robot.channels.bound
@@ -132,6 +137,11 @@ class Mujoco:
             return features["q"], features["v"]
         nj = self.robot.nj
         return features[REFERENCE][..., :nj], features[REFERENCE][..., nj:]
+
+    def _split(self, x: Annotated[np.ndarray, "... nx"]) -> tuple[np.ndarray, np.ndarray]:
+        """Views of all positions and velocities in MuJoCo's state."""
+        at, nq = 1, self._model.nq
+        return x[..., at : at + nq], x[..., at + nq : at + nq + self._model.nv]
 
     # --- The physics ---------------------------------------------------------------------------------
 
@@ -187,6 +197,7 @@ class Mujoco:
         """c(q, v), as what the inverse dynamics have more in motion than at rest."""
         q, v = x[:, self._q_in_x], x[:, self._v_in_x]
         both = np.concatenate([v, 0.0 * v])
+        assert self.robot.inverse_dynamics is not None  # ``make`` takes no servo without
         torque = self.robot.inverse_dynamics(np, np.concatenate([q, q]), both, 0.0 * both)
         return torque[: len(v)] - torque[len(v) :]
 
@@ -262,14 +273,19 @@ def _whole_steps(dt: float, timestep: float) -> int:
 def make(config: Config, robot: Robot, xp: Any = np) -> Mujoco:
     """The MJCF of any robot, on NumPy."""
     if not isinstance(xp.asarray(0.0), np.ndarray):
-        other = "analytic" if robot.acceleration is not None else "kinematic"
+        other = "kinematic" if robot.channels.mode is Mode.VELOCITY_REFERENCE else "analytic"
+        runs = f"dynamics '{other}'" if other == "kinematic" or robot.acceleration else "a model that is learned"
         raise BackEndError(
             f"dynamics 'mujoco' for robot '{robot.name}' on {xp.__name__}: MuJoCo runs on numpy only; what runs there "
-            f"is dynamics '{other}'"
+            f"is {runs}"
         )
     if robot.channels.mode is Mode.VELOCITY_REFERENCE and robot.servo is None:
         raise ConfigError(
             f"dynamics 'mujoco' for robot '{robot.name}' with mode {robot.channels.mode} and no servo: it takes a "
             f"robot with a servo that follows the reference, or one with mode {Mode.TORQUE}"
+        )
+    if robot.servo is not None and robot.inverse_dynamics is None:
+        raise ConfigError(
+            f"dynamics 'mujoco' for robot '{robot.name}' with a servo and no inverse_dynamics: it takes both or neither"
         )
     return Mujoco(config, robot)

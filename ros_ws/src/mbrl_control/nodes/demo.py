@@ -109,7 +109,8 @@ class Driver(Observer):
 def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
     """The status (0: every goal reached, nothing violated; 1: not so; 130: interrupted) and the figures."""
     console = Console()
-    for kind, name in zip(registry.KINDS, (options.robot, options.task, options.model, options.planner), strict=True):
+    chosen = {"robots": options.robot, "tasks": options.task, "dynamics": options.model, "planners": options.planner}
+    for kind, name in chosen.items():
         registry.load(kind, name)
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + int.from_bytes(os.urandom(2), "big") % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -41,10 +41,12 @@ from mbrl_control.core import (
     Status,
     Task,
 )
+from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.params import declare, declare_part, on_change, prefix_of, refuse_unknown
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import NEWEST
+from mbrl_control.runtime.commanded import Commanded
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
 from mbrl_control.wiring import PREFIX, Wiring, wired
@@ -122,6 +124,7 @@ class PlannerNode(Node):
             self.goal = np.array(config.goal)
             self.task.check_goal(self.goal)
         self.last: Plan | None = None
+        self.commanded = Commanded(self.robot.nu)
         self.info: Info | None = None
         self.carry: Any = None
         self.skipped: dict[str, int] = {}
@@ -232,6 +235,7 @@ class PlannerNode(Node):
             self.carry = None
             return
         self.last = plan
+        self.commanded.sent(plan)
         self._send(plan)
 
     def _send(self, plan: Plan) -> None:
@@ -271,8 +275,9 @@ class PlannerNode(Node):
             elif last is not None and last.t0 <= t0 < last.end:
                 then, there = last.at(reference.t), last.at(t0)
                 q, v = q + there.q - then.q, v + there.v - then.v
-        blocks = {"reference": np.concatenate([q, v])}
-        return Observation(t0, state, blocks, {"reference": t0}), ""
+        commands = self.commanded.before(t0, self.dynamics.dt, COMMANDS_KEPT)
+        blocks = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
+        return Observation(t0, state, blocks, dict.fromkeys(blocks, t0)), ""
 
     def _wanted(self, obs: Observation) -> np.ndarray:
         """The goal; before the first one the place where the tip is."""

@@ -10,14 +10,18 @@ standard deviation s, both [H nu], bounds l and h, and z^k standard normal trunc
 
 What differs, and why:
 
+* The cap lasts where PETS caps a copy: s itself, which momentum then keeps a share of, is the capped one.
 * Mean and deviation are the carry and each call is one of the method's iterations: whoever calls decides how many.
-  PETS also stops when s^2 is below 1e-3; instead s has a floor, below which it would find nothing any more.
+  PETS stops when no variance is above 1e-3; here such calls change nothing (``epsilon``; off by default, since s has
+  a floor, below which it would find nothing any more).
 * When time has passed since the call before, both are moved on by it, in fractions of a step; the mean keeps its last
-  control (PETS fills up with the middle of the bounds), the last deviation is sigma. PETS starts the deviation anew
-  with every control step; here it widens to at least ``reopen`` sigma, since a few iterations in real time cannot
-  narrow it all the way again (on a cart-pole three times the return at 0.3, and no holding still at 1).
-* Sample 0 is the mean itself, and a new mean that costs more than it is not taken, so that a plan never gets worse
-  than its warm start.
+  control (``fill``; PETS fills up with the middle of the bounds), the last deviation is sigma. PETS starts the
+  deviation anew with every control step; here it widens to at least ``reopen`` sigma, since a few iterations in real
+  time cannot narrow it all the way again (on a cart-pole three times the return at 0.3, and no holding still at 1).
+* Sample 0 is the mean itself, and a new mean that costs more than it is not taken (``compare``), so that a plan never
+  gets worse than its warm start. PETS takes any.
+* As PETS has it: samples 400 (500 for pusher and half-cheetah), elites 0.1, 5 iterations, sigma 0.5 (a variance of
+  (h - l)^2 / 16), reopen 1, alpha 0.1, floor 1e-6, epsilon 1e-3 over the bound squared, fill middle, compare false.
 * Equal costs at the K-th are elites all alike, and a cost that is not finite counts as infinite and is never elite
   (mbrl-lib's CEM makes it about zero, the best of all). Where nothing is finite the old plan stays, bit for bit.
 """
@@ -59,6 +63,18 @@ class Config:
     floor: float = param(
         0.01, "Least standard deviation, as a fraction of each channel's bound", low=1e-6, high=1.0, live=True
     )
+    epsilon: float = param(
+        0.0,
+        "Calls change nothing if no variance, in squared bounds, is above this; 0: they always do",
+        low=0.0,
+        high=1.0,
+    )
+    fill: str = param(
+        "last",
+        "What follows the end of the mean: its last control, or the middle of the bounds",
+        choices=("last", "middle"),
+    )
+    compare: bool = param(True, "Take no new mean that costs more than the old one")
 
 
 class Cem:
@@ -86,7 +102,7 @@ class Cem:
         white = rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu))
         while (beyond := np.abs(white) > TRUNCATED).any():
             white[beyond] = rng.standard_normal(int(beyond.sum()))
-        return {"cem": white}
+        return self.on.noise(rng, cem=white)
 
     def init(self, obs: Observation) -> Carry:
         """No control, and the deviation that it begins with."""
@@ -102,19 +118,32 @@ class Cem:
         self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Outcome]:
         """The iteration, arrays in and arrays out: this is what can be exported."""
-        on = self.on
-        last, mean = on.shift(carry, obs.t)
-        std = self.fitting(mean, self.widen(knobs, carry, obs.t), knobs["floor"])
+        on, xp = self.on, self.xp
+        last, mean = self.shift(carry, obs.t)
+        widened = self.widen(knobs, carry, obs.t)
+        std = self.fitting(mean, widened, knobs["floor"])
         controls = self.sample(mean, std, noise["cem"])
 
         draws = {name: draw for name, draw in noise.items() if name != "cem"}
         start = on.dynamics.init(obs, draws)
         tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
         elites = self.elites(tried.cost)
-        mean, std = self.refit(elites, controls, mean, std, knobs["alpha"])
+        found, spread = self.refit(elites, controls, mean, std, knobs["alpha"])
+        narrow = self.narrow(widened)
+        mean, std = xp.where(narrow, mean, found), xp.where(narrow, widened, spread)
 
-        chosen = on.safer(mean, tried, start, goal, knobs["weights"], draws)
+        given = (start, goal, knobs["weights"], draws)
+        chosen = on.safer(mean, tried, *given) if self.config.compare else on.scored(mean, *given)
         return on.settle(obs, carry, chosen, last, kish(self.xp, elites), std=std)
+
+    def shift(self, carry: Carry, t: Annotated[Array, ""]) -> tuple[Annotated[Array, "nu"], Annotated[Array, "H nu"]]:
+        """The control in force at time ``t`` [s], and the mean of those that follow."""
+        last, mean = self.on.shift(carry, t)
+        if self.config.fill == "last":
+            return last, mean
+        xp, on = self.xp, self.on
+        beyond = xp.clip(on.slots[1:] + on.passed(carry, t) - float(self.horizon), 0.0, 1.0)[:, None]
+        return last, mean + beyond * ((on.low + on.high) / 2.0 - mean)
 
     def widen(self, knobs: Knobs, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, "H nu"]:
         """The deviation at time ``t`` [s]: as it was refit; or moved on, and widened, if time has passed."""
@@ -131,6 +160,11 @@ class Cem:
         xp, on = self.xp, self.on
         room = xp.minimum(mean - on.low, on.high - mean) / TRUNCATED
         return xp.maximum(xp.minimum(std, room), floor * on.half)
+
+    def narrow(self, std: Annotated[Array, "H nu"]) -> Annotated[Array, ""]:
+        """Whether no variance is above epsilon."""
+        widest = self.xp.max(self.xp.reshape(std / self.on.half, (-1,)), axis=-1)
+        return self.xp.square(widest) <= self.config.epsilon
 
     def sample(
         self, mean: Annotated[Array, "H nu"], std: Annotated[Array, "H nu"], white: Annotated[Array, "N-1 H nu"]

@@ -77,7 +77,7 @@ class Mppi:
         }
 
     def noise(self, rng: np.random.Generator) -> Noise:
-        return {"mppi": rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu))}
+        return self.on.noise(rng, mppi=rng.standard_normal((self.config.samples - 1, self.horizon, self.on.nu)))
 
     def init(self, obs: Observation) -> Carry:
         return self.on.init(obs)

@@ -56,7 +56,7 @@ class Shooting:
         return {"sigma": np.full(self.on.nu, self.config.sigma), "weights": self.on.weights()}
 
     def noise(self, rng: np.random.Generator) -> Noise:
-        return {"shooting": rng.standard_normal((self.config.samples - 1, self.draws, self.on.nu))}
+        return self.on.noise(rng, shooting=rng.standard_normal((self.config.samples - 1, self.draws, self.on.nu)))
 
     def init(self, obs: Observation) -> Carry:
         return self.on.init(obs)

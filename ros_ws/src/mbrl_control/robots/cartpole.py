@@ -44,18 +44,35 @@ class Config:
     force: float = param(FORCE, "Largest force that is commanded", unit="N", low=0.1, high=FORCE)
 
 
-def acceleration(
-    xp: Any, q: Annotated[Array, "... 2"], v: Annotated[Array, "... 2"], torque: Annotated[Array, "... 2"]
-) -> Annotated[Array, "... 2"]:
-    """Accelerations of cart [m/s^2] and pole [rad/s^2] under a force on the cart and a torque on the hinge."""
-    s, c = xp.sin(q[..., 1]), xp.cos(q[..., 1])
-    total, ml, inertia = CART + POLE, POLE * HALF, 4.0 / 3.0 * POLE * HALF**2
-    push = torque[..., 0] + ml * s * xp.square(v[..., 1])
-    turn = torque[..., 1] + ml * GRAVITY * s
-    determinant = total * inertia - xp.square(ml * c)
-    x = (inertia * push - ml * c * turn) / determinant
-    theta = (total * turn - ml * c * push) / determinant
-    return xp.stack([x, theta], axis=-1)
+@dataclass(frozen=True, slots=True)
+class CartAndPole:
+    """The equations of motion of any cart with a pole, friction of the joints included."""
+
+    total: float
+    """Mass of both [kg]."""
+    ml: float
+    """Mass of the pole times how far its centre is from the hinge [kg m]."""
+    inertia: float
+    """Of the pole about the hinge [kg m^2]."""
+    gravity: float
+    """[m/s^2]"""
+    damping: float = 0.0
+    """Viscous friction of each joint [N s/m; N m s/rad]."""
+
+    def __call__(
+        self, xp: Any, q: Annotated[Array, "... 2"], v: Annotated[Array, "... 2"], torque: Annotated[Array, "... 2"]
+    ) -> Annotated[Array, "... 2"]:
+        """Accelerations of cart [m/s^2] and pole [rad/s^2] under a force on the cart and a torque on the hinge."""
+        s, c = xp.sin(q[..., 1]), xp.cos(q[..., 1])
+        push = torque[..., 0] - self.damping * v[..., 0] + self.ml * s * xp.square(v[..., 1])
+        turn = torque[..., 1] - self.damping * v[..., 1] + self.ml * self.gravity * s
+        determinant = self.total * self.inertia - xp.square(self.ml * c)
+        x = (self.inertia * push - self.ml * c * turn) / determinant
+        theta = (self.total * turn - self.ml * c * push) / determinant
+        return xp.stack([x, theta], axis=-1)
+
+
+acceleration = CartAndPole(CART + POLE, POLE * HALF, 4.0 / 3.0 * POLE * HALF**2, GRAVITY)
 
 
 def make(config: Config) -> Robot:
@@ -83,4 +100,5 @@ def make(config: Config) -> Robot:
         state_rate=200.0,
         servo=None,
         config=config,
+        sliding=("slider",),
     )

@@ -55,6 +55,9 @@ class Reach:
 
     sampling_only = False
     goal_size = 3
+    dt = 0.05
+    steps = 100
+    threshold = None
 
     def __init__(self, config: Config, robot: Robot) -> None:
         self.robot = robot

@@ -81,6 +81,9 @@ class SwingUp:
 
     sampling_only = False
     goal_size = 1
+    dt = 0.05
+    steps = 200
+    threshold = None
 
     def __init__(self, config: Config, robot: Robot) -> None:
         self.robot = robot
@@ -157,10 +160,11 @@ class SwingUp:
 def make(config: Config, robot: Robot) -> SwingUp:
     """Swing-up of any robot commanded by torques whose tip hangs at home; refuses others by name."""
     task = SwingUp(config, robot)
-    hangs = float(robot.tip(np, robot.home)[2]) < task._top[2] - 1.9 * task._length
+    lowest = float(task._within.nearest(np.array([0.0, 0.0, -FAR]))[2])
+    hangs = float(robot.tip(np, robot.home)[2]) < lowest + 0.1 * task._length
     if robot.channels.mode is not Mode.TORQUE or task._length < 0.05 or not hangs:
         raise HangingError(
             f"task 'swing_up' for robot '{robot.name}' with mode {robot.channels.mode}: it takes a robot commanded by "
-            f"{Mode.TORQUE} whose tip hangs below where it can get to, as pendulum and cartpole"
+            f"{Mode.TORQUE} whose tip hangs as low as it gets, as pendulum and cartpole"
         )
     return task

@@ -57,6 +57,9 @@ class Track:
 
     sampling_only = False
     goal_size = 3
+    dt = 0.05
+    steps = 120
+    threshold = None
 
     def __init__(self, config: Config, robot: Robot) -> None:
         self.config, self.robot = config, robot

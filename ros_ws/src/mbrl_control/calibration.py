@@ -1,0 +1,140 @@
+"""How good a model is on data that it was not fitted to, and how well it knows that.
+
+    one step    root mean square error of the ensemble's mean, and R^2 of the change, for each output
+    open loop   the same after k steps, each member along its own predictions, for each element of the state
+    coverage    how often the truth lies in the central 90 % of the members' mixture, 1/E sum_e N(mu_e, var_e)
+    quantiles   of disagreement and one-vs-rest (``dynamics/ensemble.py``): what is usual, for a gate at run time
+
+``open_loop`` and ``raw`` are over ``xp``: the fit stops by them, on torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+
+from mbrl_control.core import Array
+from mbrl_control.model import COMMANDS, REFERENCE, Model, Spec, advanced, changes, inputs, wrapped
+from mbrl_control.networks import ACTIVATIONS, Activation, Net, forward, mean_and_variance
+from mbrl_control.replay import Recording
+from mbrl_control.transitions import Steps, Windows, steps, windows
+
+INTERVAL = 0.9
+QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+WINDOWS = 200
+"""Stretches of held-out data that the open loop is judged by."""
+
+
+def raw(
+    xp: Any,
+    spec: Spec,
+    net: Net,
+    params: Mapping[str, Array],
+    state: Mapping[str, Array],
+    u: Array,
+    activations: Mapping[str, Activation] = ACTIVATIONS,
+) -> Annotated[Array, "E B out"]:
+    """What the networks give, normalised; states are [B n], or [E B n] with one for each member."""
+    x = (inputs(spec, xp, state, u) - params["input_mean"]) / params["input_scale"]
+    return forward(xp, net, params, x if x.ndim == 3 else x[None], activations)
+
+
+def open_loop(
+    xp: Any,
+    spec: Spec,
+    net: Net,
+    params: Mapping[str, Array],
+    states: Mapping[str, Array],
+    u: Array,
+    activations: Mapping[str, Activation] = ACTIVATIONS,
+) -> dict[str, Annotated[Array, "E W H n"]]:
+    """What each member foresees of windows [W H+1 n] from their first rows; references and commands are given."""
+    parts = [part.name for part in spec.parts]
+    given = [name for name in (REFERENCE, COMMANDS) if name in states]
+    lead = (net.members, u.shape[0])
+    state = {name: xp.broadcast_to(states[name][:, 0], (*lead, states[name].shape[-1])) for name in parts}
+    rows = []
+    for k in range(u.shape[1]):
+        beside = {name: xp.broadcast_to(states[name][:, k], (*lead, states[name].shape[-1])) for name in given}
+        control = xp.broadcast_to(u[:, k], (*lead, u.shape[-1]))
+        mean = raw(xp, spec, net, params, {**state, **beside}, control, activations)[..., : net.outputs]
+        state = advanced(spec, state, mean * params["output_scale"] + params["output_mean"])
+        rows.append(state)
+    return {name: xp.stack([row[name] for row in rows], axis=-2) for name in parts}
+
+
+def missed(
+    spec: Spec, xp: Any, foreseen: Mapping[str, Array], states: Mapping[str, Array]
+) -> dict[str, Annotated[Array, "... W H n"]]:
+    """Foreseen minus true, angles modulo a turn."""
+    return {p.name: wrapped(xp, p, foreseen[p.name] - states[p.name][:, 1:]) for p in spec.parts}
+
+
+def scales(spec: Spec, data: Steps) -> dict[str, Annotated[np.ndarray, "n"]]:
+    """How much each element of the state varies in the data: what errors are divided by."""
+    return {part.name: np.maximum(data.before[part.name].std(axis=0), 1e-6) for part in spec.parts}
+
+
+def judged(model: Model, held_out: Sequence[Recording], horizon: int) -> dict[str, Any]:
+    """``metrics`` and ``calibration`` of a model on recordings that it was not fitted to; of none, that it is so."""
+    if not held_out:
+        return {"metrics": {"held_out_steps": 0}, "calibration": {}}
+    data, seen = steps(model.spec, held_out), windows(model.spec, held_out, horizon, WINDOWS)
+    params = {name: array.astype(float) for name, array in model.params.items()}
+    truth, mean, variance = one_step(model, params, data)
+    names = model.spec.output_names
+    error = (mean.mean(axis=0) - truth) * params["output_scale"]
+    usual = np.maximum(((truth - truth.mean(axis=0)) * params["output_scale"]).std(axis=0), 1e-12)
+    rmse = np.sqrt(np.mean(np.square(error), axis=0))
+    metrics: dict[str, Any] = {
+        "held_out_steps": len(data.u),
+        "one_step_rmse": dict(zip(names, rmse, strict=True)),
+        "one_step_r2": dict(zip(names, 1.0 - np.square(rmse / usual), strict=True)),
+        "open_loop": {"steps": seen.horizon, "rmse_at_end": {}},
+    }
+    for part, curve in open_loop_rmse(model, params, seen).items():
+        metrics["open_loop"]["rmse_at_end"] |= {f"{part}[{i}]": curve[-1, i] for i in range(curve.shape[1])}
+    calibration: dict[str, Any] = {"quantiles": quantiles(mean)}
+    if variance is not None:
+        inside = np.abs(mixture(truth, mean, variance) - 0.5) <= INTERVAL / 2.0
+        calibration["coverage_90"] = dict(zip(names, inside.mean(axis=0), strict=True))
+    return {"metrics": metrics, "calibration": calibration}
+
+
+def one_step(
+    model: Model, params: Mapping[str, np.ndarray], data: Steps
+) -> tuple[Annotated[np.ndarray, "B n"], Annotated[np.ndarray, "E B n"], Annotated[np.ndarray, "E B n"] | None]:
+    """True changes, and mean and variance of what each member foresees, all normalised."""
+    truth = (changes(model.spec, np, data.before, data.after) - params["output_mean"]) / params["output_scale"]
+    said = raw(np, model.spec, model.net, params, data.before, data.u)
+    return truth, *mean_and_variance(np, model.net, params, said)
+
+
+def open_loop_rmse(
+    model: Model, params: Mapping[str, np.ndarray], seen: Windows
+) -> dict[str, Annotated[np.ndarray, "H n"]]:
+    """Root mean square error of the mean over members after each step."""
+    foreseen = open_loop(np, model.spec, model.net, params, seen.states, seen.u)
+    middle = {name: rows.mean(axis=0) for name, rows in foreseen.items()}
+    errors = missed(model.spec, np, middle, seen.states)
+    return {name: np.sqrt(np.mean(np.square(error), axis=0)) for name, error in errors.items()}
+
+
+def mixture(
+    truth: Annotated[np.ndarray, "B n"], mean: Annotated[np.ndarray, "E B n"], variance: Annotated[np.ndarray, "E B n"]
+) -> Annotated[np.ndarray, "B n"]:
+    """Distribution function of the members' mixture at the truth."""
+    erf = np.vectorize(math.erf, otypes=[float])
+    return np.mean(0.5 + 0.5 * erf((truth - mean) / np.sqrt(2.0 * variance)), axis=0)
+
+
+def quantiles(mean: Annotated[np.ndarray, "E B n"]) -> dict[str, dict[str, float]]:
+    """Of what the members' normalised means differ by, as ``dynamics/ensemble.py`` measures it."""
+    away = mean - mean.mean(axis=0)
+    count = len(mean)
+    odd = np.sqrt(np.mean(np.square(away), axis=-1)).max(axis=0) * (count / max(count - 1, 1))
+    found = {"disagreement": np.sqrt(np.mean(np.square(away), axis=(0, 2))), "one_vs_rest": odd}
+    return {name: {f"{q:g}": float(np.quantile(x, q)) for q in QUANTILES} for name, x in found.items()}

@@ -1,0 +1,78 @@
+"""Controls at random, for the first data: a planner that wants nothing.
+
+Coloured noise, whose power falls with the frequency as f^-beta: white noise makes a heavy robot tremble where it is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mbrl_control.core import (
+    Carry,
+    Dynamics,
+    Goal,
+    Info,
+    Knobs,
+    Mode,
+    Noise,
+    Observation,
+    Plan,
+    Robot,
+    Status,
+    Task,
+    rollout,
+)
+from mbrl_control.dynamics.kinematic import Kinematic
+from mbrl_control.planners.icem import coloured
+
+STEPS = 64
+"""Of one sequence; when it has been played, another one follows."""
+SIGMA = 0.5
+"""Standard deviation of the controls, as a fraction of each channel's bound."""
+
+
+class Wander:
+    """A planner whose controls are coloured noise, one sequence after another."""
+
+    def __init__(self, robot: Robot, task: Task, beta: float) -> None:
+        self.robot, self.dt, self.horizon = robot, task.dt, STEPS
+        self.dynamics: Dynamics = Kinematic(task.dt, robot, np)
+        self._colour = coloured(STEPS, beta)
+
+    def init(self, obs: Observation) -> Carry:
+        return {"t0": np.asarray(obs.t), "seq": np.asarray(0), "u": np.zeros((0, self.robot.nu))}
+
+    def knobs(self) -> Knobs:
+        return {}
+
+    def noise(self, rng: np.random.Generator) -> Noise:
+        return {"white": rng.standard_normal((STEPS, self.robot.nu))}
+
+    def improve(
+        self,
+        obs: Observation,
+        goal: Goal,  # noqa: ARG002 - the protocol's
+        knobs: Knobs,  # noqa: ARG002
+        carry: Carry,
+        noise: Noise,
+    ) -> tuple[Carry, Plan, Info]:
+        """The rest of the sequence that is being played, or a new one."""
+        u, gone = np.asarray(carry["u"]), round((obs.t - float(carry["t0"])) / self.dt)
+        t0 = float(carry["t0"])
+        if gone >= len(u):
+            bound = self.robot.channels.bound
+            u, gone, t0 = np.clip(SIGMA * bound * (self._colour @ noise["white"]), -bound, bound), 0, obs.t
+        seq = int(carry["seq"]) + 1
+        plan = self._plan(obs, u[gone:], seq)
+        info = Info(Status.OK, 0.0, {}, 1.0, {})
+        return {"t0": np.asarray(t0), "seq": np.asarray(seq), "u": u}, plan, info
+
+    def _plan(self, obs: Observation, u: np.ndarray, seq: int) -> Plan:
+        """Of a robot that follows a reference, the reference; of others the controls are all that is played."""
+        mode, count = self.robot.channels.mode, len(u)
+        if mode is Mode.VELOCITY_REFERENCE:
+            features, _ = rollout(np, self.dynamics, self.dynamics.init(obs, {}), u, {})
+            q, v = self.dynamics.plan(features, u)
+        else:
+            q, v = np.tile(obs.joints.q, (count + 1, 1)), np.zeros((count + 1, self.robot.nj))
+        return Plan(obs.t, self.dt, mode, q, v, u, None, obs.joints.t, seq)

@@ -1,0 +1,115 @@
+"""What every learner needs: a task in simulation, a planner on whatever model it has, and its run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from mbrl_control import registry
+from mbrl_control.comparison import robot_for
+from mbrl_control.config import ConfigError, nearest, param
+from mbrl_control.core import Dynamics, Planner, Robot, Task
+from mbrl_control.evaluate import Episode, Parts, Settings, run_episode
+
+if TYPE_CHECKING:
+    from mbrl_control.model import Model
+    from mbrl_control.replay import Recording
+    from mbrl_control.run_folder import Run, Trial
+
+EVALUATION = 2**31
+"""Seeds of evaluation episodes are counted from here, the same for every run; trials have others."""
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """What ``mbrl learn`` is asked for."""
+
+    robot: str = param("", "which robot; empty: the first that the task takes")
+    learner: str = param("pets", "which learner, as in 'mbrl list learners'")
+    planner: str = param("", "which planner; empty: the learner's own choice")
+    steps: int = param(0, "steps in the world, the random ones included; 0: five episodes", low=0, high=100_000_000)
+    seed: int = param(0, "of everything that is drawn", low=0, high=2**31 - 1)
+    iterations: int = param(3, "planner iterations a plan", low=1, high=1000)
+    evaluate: int = param(0, "episodes at the end that nothing is learned from", low=0, high=10_000)
+    threads: int = param(
+        1, "threads that fits and plans may use; with one, a seed gives the same run", low=1, high=1024
+    )
+
+
+class Learner(Protocol):
+    """What makes trials of a run."""
+
+    def trial(self) -> tuple[Trial, Recording, Model | None]:
+        """One more trial: what came of it, what was recorded, and the model after it."""
+        ...
+
+    def parts(self) -> Parts:
+        """What acts best by now, for episodes that nothing is learned from."""
+        ...
+
+
+@dataclass
+class Lab:
+    """What a learner works with."""
+
+    robot: Robot
+    task: Task
+    names: Mapping[str, str]
+    """Of robot, task, learner and planner."""
+    settings: Settings
+    options: LearnConfig
+    run: Run = field(init=False)
+    on_step: Callable[[str], None] = lambda _: None
+    """Told after each step in the world what is going on."""
+
+    def planner(self, dynamics: Dynamics, xp: Any) -> Planner:
+        """The planner of this run on a model."""
+        overrides = self.settings.of("planners", dt=self.task.dt)
+        return registry.make("planners", self.names["planner"], self.task, dynamics, xp, overrides=overrides)
+
+    def parts_with(self, planner: Planner, dynamics: Dynamics, name: str) -> Parts:
+        names = {**{kind: self.names[kind] for kind in ("robot", "task", "planner")}, "dynamics": name}
+        return Parts(self.robot, self.task, dynamics, planner, names)
+
+    def episode(
+        self, parts: Parts, number: int, on_step: Callable[[Callable[[], Episode]], None] | None = None
+    ) -> Episode:
+        """Trial ``number`` in the world."""
+        seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0]) % EVALUATION
+        return run_episode(parts, seed, iterations=self.options.iterations, on_step=on_step)
+
+    def recorded(self, episode: Episode, number: int) -> Recording:
+        from mbrl_control.replay import recorded
+
+        return recorded(episode, self.robot, self.task.dt, source=f"trial {number}")
+
+
+def open_lab(task: str, options: LearnConfig, settings: Mapping[str, Any]) -> Lab:
+    """Robot and task, made, and the planner that the learner would take unless another one is asked for.
+
+    There is no run in it yet.
+    """
+    learner, published = registry.load("learners", options.learner), registry.load("tasks", task).settings
+    robot = options.robot or robot_for(task)
+    planner = options.planner or learner.settings["planner"]
+    names = {"robot": robot, "task": task, "learner": options.learner, "planner": planner}
+    own = {key: value for key, value in learner.settings.items() if "." in key}
+    known = {"robots": robot, "tasks": task, "planners": planner, "learners": options.learner, "dynamics": "ensemble"}
+    check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit"})
+    found = Settings(known, {**own, **published, **settings})
+    machine = registry.make("robots", robot, overrides=found.of("robots"))
+    wanted = registry.make("tasks", task, machine, overrides=found.of("tasks"))
+    return Lab(machine, wanted, names, found, options)
+
+
+def check_settings(settings: Mapping[str, Any], prefixes: set[str]) -> None:
+    """Refuse a setting of a part that is not there."""
+    for key in settings:
+        prefix, _, rest = key.partition(".")
+        if not rest or prefix not in prefixes:
+            raise ConfigError(
+                f"{key}: nothing here has such a parameter; it takes PART.NAME, {nearest(prefix, prefixes)}"
+            )

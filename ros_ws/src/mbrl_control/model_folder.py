@@ -1,0 +1,202 @@
+"""A learned model on disk: a folder with a card that people read, and the weights. No pickle, no torch.
+
+    card.yaml            robot, joints, units, limits, dt, what is read and predicted, data, metrics, calibration,
+                         versions, and the command that makes it again
+    model.safetensors    the arrays
+
+It is written aside and put in place whole. It is read only if the sha256 of each file is the one in the card, and every
+array has the shape that the card says. ``check_robot`` then compares joints, channels, mode and limits with the robot:
+one that may do more than the one the data are of is refused, since the model knows nothing of what is beyond.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mbrl_control.config import read_yaml
+from mbrl_control.core import Robot
+from mbrl_control.model import Model, ModelError, Part, Spec
+from mbrl_control.networks import ACTIVATIONS, HEADS, Net
+
+CARD, WEIGHTS = "card.yaml", "model.safetensors"
+FORMAT = 1
+"""Of the card; another one is refused."""
+SLACK = 1e-9
+LIMITS = ("lower", "upper", "velocity", "acceleration", "jerk", "torque")
+PACKAGES = ("mbrl_control", "numpy", "torch", "safetensors")
+"""Whose versions the card names."""
+
+
+def write(folder: Path, model: Model, robot: Robot, command: str = "") -> None:
+    """A model folder; one that is there already is replaced whole. ``command`` makes it again."""
+    check_robot(model, robot, known=False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        weights = _numpy_format().save({name: np.ascontiguousarray(x) for name, x in sorted(model.params.items())})
+        _write(aside / WEIGHTS, weights)
+        card = _card(model, robot, command, {WEIGHTS: hashlib.sha256(weights).hexdigest()})
+        _write(aside / CARD, yaml.safe_dump(card, sort_keys=False, width=110, allow_unicode=True).encode())
+        aside.chmod(0o755)
+        if folder.exists():
+            _only_ours(folder)
+            old = aside.with_name(aside.name + ".old")
+            folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old)
+        else:
+            aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _only_ours(folder: Path) -> None:
+    """Refuse to replace a folder that is no model folder."""
+    if not (folder / CARD).is_file():
+        raise ModelError(f"{folder}: there is a folder without {CARD}; a model takes the place of a model folder only")
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _numpy_format() -> Any:
+    """The reader and writer of weights, where it is installed."""
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError:
+        raise ModelError("learned models: safetensors is not installed; pip install 'mbrl_control[train]'") from None
+    return safetensors.numpy
+
+
+def _card(model: Model, robot: Robot, command: str, files: Mapping[str, str]) -> dict[str, Any]:
+    spec = model.spec
+    return {
+        "format": FORMAT,
+        "robot": spec.robot,
+        "robot_config": plain(asdict(robot.config)) if robot.config is not None else {},
+        "mode": spec.mode,
+        "joints": list(spec.joints),
+        "channels": list(spec.channels),
+        "limits": {name: getattr(robot.limits, name).tolist() for name in LIMITS},
+        "bound": robot.channels.bound.tolist(),
+        "dt": spec.dt,
+        "latency_steps": spec.latency,
+        "structure": spec.structure,
+        "parts": [{**asdict(part), "kinds": list(part.kinds), "units": list(part.units)} for part in spec.parts],
+        "inputs": list(spec.input_names),
+        "outputs": list(spec.output_names),
+        "net": {**asdict(model.net), "hidden": list(model.net.hidden)},
+        **plain(model.facts),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "sha256": dict(files),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def plain(x: Any) -> Any:
+    """The same in what YAML has: numbers, texts, lists, mappings."""
+    if isinstance(x, Mapping):
+        return {str(name): plain(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [plain(value) for value in x]
+    if isinstance(x, np.ndarray | np.generic):
+        return x.tolist()
+    return x
+
+
+def read(folder: Path) -> Model:
+    """The model of a folder, checked; what else the card says is in its ``facts``."""
+    card = verify(folder)
+    tensors = _numpy_format().load((folder / WEIGHTS).read_bytes())
+    try:
+        parts = tuple(Part(p["name"], tuple(p["kinds"]), tuple(p["units"]), p["rate"]) for p in card["parts"])
+        spec = Spec(
+            card["robot"],
+            tuple(card["joints"]),
+            tuple(card["channels"]),
+            card["mode"],
+            float(card["dt"]),
+            parts,
+            int(card["latency_steps"]),
+            card["structure"],
+        )
+        net = Net(**{**card["net"], "hidden": tuple(card["net"]["hidden"])})
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__} {error}"
+        raise ModelError(f"{folder / CARD}: {why}; it takes a card as a learner writes it") from None
+    if net.head not in HEADS or net.activation not in ACTIVATIONS:
+        raise ModelError(f"{folder / CARD}: a net with head '{net.head}' and activation '{net.activation}' is unknown")
+    try:
+        return Model(spec, net, tensors, facts=card)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """The card of a folder whose files are those that it was written with."""
+    if not (folder / CARD).is_file():
+        raise ModelError(f"{folder}: no {CARD} in it; it takes a model folder, as written by a learner")
+    card = read_yaml(folder / CARD)
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        found = card.get("format") if isinstance(card, dict) else None
+        raise ModelError(f"{folder / CARD}: format {found}; this version reads format {FORMAT}")
+    files = card.get("sha256")
+    if not isinstance(files, dict) or WEIGHTS not in files:
+        raise ModelError(f"{folder / CARD}: no sha256 of {WEIGHTS}; it takes a card that names each file's")
+    for name, expected in files.items():
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ModelError(f"{folder}: no file '{name}', which its card names")
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if found != expected:
+            raise ModelError(f"{folder / name}: it changed; sha256 {found[:12]}, its card says {str(expected)[:12]}")
+    return card
+
+
+def check_robot(model: Model, robot: Robot, known: bool = True) -> None:
+    """Raise ``ModelError`` where a model is not one of this robot; or, if ``known``, not of one with its limits."""
+    spec = model.spec
+    pairs = {
+        "robot": (spec.robot, robot.name),
+        "joints": (list(spec.joints), list(robot.joints)),
+        "channels": (list(spec.channels), list(robot.channels.names)),
+        "mode": (spec.mode, robot.channels.mode.value),
+    }
+    for name, (learned, here) in pairs.items():
+        if learned != here:
+            raise ModelError(f"model of {name} {learned}: here {name} is {here}; it takes a model fitted to that")
+    limits = model.facts.get("limits")
+    if not known or limits is None:
+        return
+    reach = {name: (limits[name], getattr(robot.limits, name)) for name in ("lower", "upper", "velocity")}
+    reach["bound"] = (model.facts["bound"], robot.channels.bound)
+    for name, (learned, here) in reach.items():
+        sign = -1.0 if name == "lower" else 1.0
+        if np.any(sign * np.asarray(here) > sign * np.asarray(learned) + SLACK):
+            raise ModelError(
+                f"model of a {robot.name} with {name} {learned}: this one's {name} {np.asarray(here).tolist()} is "
+                f"beyond that; it takes a robot that keeps within"
+            )
