@@ -30,7 +30,7 @@ from mbrl_control.core import Robot
 from mbrl_control.model import Model, ModelError, Part, Spec
 from mbrl_control.networks import ACTIVATIONS, HEADS, Net
 
-CARD, WEIGHTS = "card.yaml", "model.safetensors"
+CARD, WEIGHTS, GRAPH = "card.yaml", "model.safetensors", "model.onnx"
 FORMAT = 1
 """Of the card; another one is refused."""
 SLACK = 1e-9

@@ -1,0 +1,71 @@
+"""Which model a word names: ``kinematic``, ``package.module``, ``models/NAME``, or NAME alone.
+
+    a dynamics that is registered, or a module with one     as it is
+    a folder, or the name of one in models/                 dynamics ``onnx`` with that folder
+
+The same everywhere that a model is asked for: ``mbrl eval --model``, the demo, the launch files, the planner node.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from mbrl_control import registry
+from mbrl_control.config import nearest, read_yaml
+from mbrl_control.model import ModelError
+from mbrl_control.model_folder import CARD, GRAPH
+from mbrl_control.paths import share
+
+MODELS = "models"
+
+
+class Located(NamedTuple):
+    """What a word stands for."""
+
+    dynamics: str
+    settings: dict[str, str]
+    """Of the dynamics, with its prefix, as ``{"onnx.model": "/path/to/models/NAME"}``."""
+    robot: str
+    """The one that it was learned of; empty: the dynamics take several."""
+
+
+def located(word: str) -> Located:
+    """The dynamics that a word names; a folder is there, and exported, or this is an error that says what would do."""
+    if word in registry.names("dynamics") or ("." in word and "/" not in word and not Path(word).exists()):
+        return Located(word, {}, "")
+    folder = _folder(word)
+    if not (folder / GRAPH).is_file():
+        raise ModelError(
+            f"model '{word}': no {GRAPH} in it; 'mbrl export {word} --out models/NAME' makes a folder with one"
+        )
+    card = read_yaml(folder / CARD)
+    robot = card.get("robot") if isinstance(card, dict) else None
+    if not isinstance(robot, str):
+        raise ModelError(f"{folder / CARD}: no robot in it; it takes a card as 'mbrl export' writes it")
+    return Located("onnx", {"onnx.model": str(folder.resolve())}, robot)
+
+
+def shipped() -> list[str]:
+    """The names in the folder models/ that came with this installation."""
+    folder = share() / MODELS
+    return sorted(path.name for path in folder.iterdir() if (path / CARD).is_file()) if folder.is_dir() else []
+
+
+def _folder(word: str) -> Path:
+    """The model folder of that path or name; those of the working folder go before those that came with us."""
+    path = Path(word).expanduser()
+    tried = [path, Path(MODELS) / path, share() / path, share() / MODELS / path]
+    for folder in tried if word else []:
+        if (folder / CARD).is_file():
+            return folder
+    if path.is_dir():
+        raise ModelError(
+            f"model '{word}': no {CARD} in that folder; it takes a model folder, as 'mbrl export' writes it"
+        )
+    names, models = registry.names("dynamics"), shipped()
+    there = f"models/ has {', '.join(models)}" if models else "models/ has none"
+    raise ModelError(
+        f"model '{word}': {nearest(word, [*names, *models])} It takes one of 'mbrl list dynamics', or a model folder "
+        f"or its name in models/ ({there})"
+    )
