@@ -5,9 +5,10 @@ servo see it through a first-order lag, and applies
 
     torque = stiffness (q_ref - q) + damping (v_ref - v) + bias,   clipped to the torque limits,
 
-with the bias (gravity, Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config,
-without the ``payload`` of ours. An effort sink applies its torques as they are. Velocities and efforts that stop
-coming brake the robot after ``sink_timeout``; positions and trajectories hold by themselves.
+with the robot's own damping, the share of its stiffness that our ``stiffness`` leaves, and the bias (gravity,
+Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config, without our ``payload``. An
+effort sink applies its torques as they are. Velocities and efforts that stop coming brake the robot after
+``sink_timeout``; positions and trajectories hold by themselves.
 
 Time is counted in steps, in whole nanoseconds, so that the same seed and commands give bit-equal states.
 """
@@ -51,6 +52,7 @@ class Config:
     latency: float = param(0.0, "age of a state when it is published", unit="s", low=0.0, high=1.0)
     lag: float = param(0.0, "time constant of the actuators on top of the servo's own", unit="s", low=0.0, high=1.0)
     payload: float = param(0.0, "mass at the tip that neither servo nor planner knows of", unit="kg", low=0.0)
+    stiffness: float = param(1.0, "share of its stiffness that the servo really has", low=0.01, high=10.0)
     sink_timeout: float = param(0.1, "velocities or efforts that stop coming brake after this", unit="s", low=0.01)
 
 
@@ -82,6 +84,7 @@ class World:
         self._torque_limit = np.where(self._driven, robot.limits.torque, 0.0)
         lag = self.config.lag + (robot.servo.lag if robot.servo else 0.0)
         self._follow = 1.0 if lag == 0.0 else -float(np.expm1(-self.model.opt.timestep / lag))
+        self._stiffness = robot.servo.stiffness * self.config.stiffness if robot.servo else np.zeros(robot.nj)
         self._timeout_ns = round(self.config.sink_timeout * 1e9)
         self._rng = np.random.default_rng(self.config.seed)
         self._sent: deque[Sample] = deque(maxlen=round(self.config.latency * 1e9 / self.step_ns) + 1)
@@ -209,7 +212,7 @@ class World:
             self._q_ref, self._v_ref = self._q_ref + self._value * self.model.opt.timestep, self._value
         self._q_seen = self._q_seen + self._follow * (self._q_ref - self._q_seen)
         self._v_seen = self._v_seen + self._follow * (self._v_ref - self._v_seen)
-        return servo.stiffness * (self._q_seen - q) + servo.damping * (self._v_seen - v) + self._bias()
+        return self._stiffness * (self._q_seen - q) + servo.damping * (self._v_seen - v) + self._bias()
 
     def _bias(self) -> Annotated[Array, "nj"]:
         """Gravity and Coriolis torques as the servo believes them."""

@@ -23,7 +23,7 @@ MBRL = [sys.executable, "-m", "mbrl_control.cli"]
 KEYS = {
     "goals_total", "goals_reached", "tracking_rms_rad", "plan_ms_p50", "plan_ms_p99", "tick_late_ms_p99",
     "tick_overruns", "limit_violations", "nonfinite_commands", "commands_unseen", "holds", "robot", "planner", "model",
-    "seconds",
+    "arm", "miss_m", "miss_worst_m", "seconds",
 }  # fmt: skip
 
 
@@ -35,7 +35,9 @@ def test_the_demo_reaches_its_goals_and_says_so(domain: int, checkout: Path) -> 
     assert set(figures) == KEYS
     assert figures["goals_reached"] == figures["goals_total"] == 2
     assert (figures["limit_violations"], figures["nonfinite_commands"]) == (0, 0)
-    assert 0.0 < figures["tracking_rms_rad"] < 0.02
+    assert 0.0 < figures["tracking_rms_rad"] < 0.1, "the servo is soft"
+    assert (figures["arm"], figures["model"]) == ("loaded", "panda")
+    assert figures["miss_worst_m"] < 0.01
     run = (checkout / said.rpartition("· report ")[2].strip()).parent
     page = (run / "report.html").read_text()
     assert page.count("<svg") == 3
@@ -48,6 +50,28 @@ def test_the_demo_reaches_its_goals_and_says_so(domain: int, checkout: Path) -> 
     (token,) = re.findall(r"^view http://127\.0\.0\.1:\d+/\?token=(\S+)$", said, re.MULTILINE)
     assert "[viewer] view http://127.0.0.1:" in log
     assert token not in log, "other people may read it"
+
+
+def test_the_nominal_model_misses_with_the_same_arm(domain: int, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    options = [
+        "--model",
+        "kinematic",
+        "--seconds",
+        "6",
+        "--viewer",
+        "false",
+        "--json",
+        str(out),
+        "--out",
+        str(tmp_path),
+    ]
+    demo = subprocess.run([*MBRL, "demo", *options], capture_output=True, text=True, timeout=60, check=False)
+    figures = json.loads(out.read_text())
+    assert demo.returncode == 1, demo.stdout + demo.stderr
+    assert figures["arm"] == "loaded"
+    assert figures["miss_m"] > 0.02
+    assert (figures["goals_reached"], figures["limit_violations"]) == (0, 0)
 
 
 def test_an_interrupted_demo_stops_the_arm_and_still_reports(domain: int, tmp_path: Path) -> None:
@@ -74,6 +98,8 @@ def test_an_interrupted_demo_stops_the_arm_and_still_reports(domain: int, tmp_pa
     ("arguments", "says"),
     [
         (["--robot", "pnada"], "did you mean 'panda'?"),
+        (["--model", "kinematc"], "did you mean 'kinematic'?"),
+        (["--arm", "loaded", "--robot", "ur5e"], "models/ has no model of ur5e"),
         (["--planner", "mpi"], "did you mean 'mppi'?"),
         (["--planner", "nobody.at_home"], "no module 'nobody' is installed"),
         (["--seconds", "-3"], "seconds = '-3'"),

@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from mbrl_control import registry
+from mbrl_control.config import ConfigError
 from mbrl_control.core import Goal, Observation, State
-from mbrl_control.exploration import SIGMA, Wander
+from mbrl_control.exploration import ROOM, SIGMA, Wander
+from mbrl_control.learning import LearnConfig, open_lab
+from mbrl_control.model import REFERENCE
 from mbrl_control.run_folder import Run, RunError
 
 SMALL = (
@@ -148,3 +151,27 @@ def test_random_controls_are_bounded_and_go_on_between_plans(robot_task: tuple[s
     assert 0.5 * SIGMA < u.std() < 1.5 * SIGMA
     steps = np.diff(u, axis=0)
     assert np.mean(np.square(steps)) < np.mean(np.square(u)), "smoother than white noise, where it is twice as much"
+
+
+def test_a_reference_that_wanders_stays_away_from_the_ends_of_the_joints() -> None:
+    robot = registry.make("robots", "panda")
+    task = registry.make("tasks", "reach", robot)
+    wander, rng = Wander(robot, task, 1.0), np.random.default_rng(0)
+    centre, half = (robot.limits.upper + robot.limits.lower) / 2.0, (robot.limits.upper - robot.limits.lower) / 2.0
+    obs, farthest = Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj))), 0.0
+    for _ in range(20):
+        _, plan, _ = wander.improve(obs, Goal.still(np.zeros(3), 1, 0.02, 0.3), {}, wander.init(obs), wander.noise(rng))
+        farthest = max(farthest, float((np.abs(plan.q - centre) / half).max()))
+        t, turned = obs.t + len(plan.u) * task.dt, {REFERENCE: np.concatenate([plan.q[-1], plan.v[-1]])}
+        obs = Observation(t, State(t, plan.q[-1], plan.v[-1]), turned, {REFERENCE: t})
+    assert ROOM < farthest < 1.0
+
+
+def test_what_it_is_learned_under_is_told_to_the_card() -> None:
+    settings = {"world.payload": "2", "mppi.samples": "8"}
+    lab = open_lab("reach", LearnConfig(robot="panda", planner="mppi"), settings)
+    told = lab.conditions()
+    assert (told["simulation"]["payload"], told["simulation"]["stiffness"]) == (2.0, 1.0)
+    assert told["planned_with"] == {"mppi.samples": 8}
+    with pytest.raises(ConfigError, match=r"world\.payload = '-1': it takes a number of at least 0 \[kg\]"):
+        open_lab("reach", LearnConfig(robot="panda"), {"world.payload": "-1"})

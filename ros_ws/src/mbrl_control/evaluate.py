@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from mbrl_control import mjcf, registry
-from mbrl_control.config import ConfigError, params
+from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import (
     Dynamics,
     Goal,
@@ -110,9 +110,9 @@ class Settings:
 
     def of(self, kind: str, **more: Any) -> dict[str, Any]:
         """Those of a part; ``more`` where they are not given and it has such parameters."""
-        prefix, mine = _prefix(self._names[kind]), self._declared[kind]
+        prefix, mine = prefix_of(self._names[kind]), self._declared[kind]
         found = self.beginning(prefix)
-        same = [other for other in self._names if other != kind and _prefix(self._names[other]) == prefix]
+        same = [other for other in self._names if other != kind and prefix_of(self._names[other]) == prefix]
         others = set().union(*(self._declared[other] for other in same))
         kept = {key: value for key, value in found.items() if key in mine or key not in others}
         return {**{key: value for key, value in more.items() if key in mine}, **kept}
@@ -136,7 +136,15 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     return Parts(machine, wanted, model, made, {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner})
 
 
-def _prefix(name: str) -> str:
+def world_of(settings: Settings) -> Any:
+    """What the simulated robot really is like, of the settings ``world.*``: a ``mbrl_sim.world.Config``."""
+    mjcf.mujoco()  # says what to install where it is missing
+    from mbrl_sim.world import Config
+
+    return build(Config, settings.beginning("world."), "world.")
+
+
+def prefix_of(name: str) -> str:
     """What the settings of a part begin with."""
     return name.rsplit(".", 1)[-1] + "."
 

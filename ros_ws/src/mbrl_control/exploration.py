@@ -30,6 +30,9 @@ STEPS = 64
 SIGMA = 0.5
 """Standard deviation of the controls, as a fraction of each channel's bound."""
 
+ROOM = 0.8
+"""Share of a joint's range, about its middle, that a reference wanders in: beyond it turns back."""
+
 
 class Wander:
     """A planner whose controls are coloured noise, one sequence after another."""
@@ -62,10 +65,27 @@ class Wander:
         if gone >= len(u):
             bound = self.robot.channels.bound
             u, gone, t0 = np.clip(SIGMA * bound * (self._colour @ noise["white"]), -bound, bound), 0, obs.t
+            u = self._turned_back(obs, u)
         seq = int(carry["seq"]) + 1
         plan = self._plan(obs, u[gone:], seq)
         info = Info(Status.OK, 0.0, {}, 1.0, {})
         return {"t0": np.asarray(t0), "seq": np.asarray(seq), "u": u}, plan, info
+
+    def _turned_back(self, obs: Observation, u: np.ndarray) -> np.ndarray:
+        """Of a robot that follows a reference: controls that turn back before they lead it to the end of a joint."""
+        if self.robot.channels.mode is not Mode.VELOCITY_REFERENCE:
+            return u
+        limits, coupling = self.robot.limits, self.robot.channels.coupling
+        ends = np.isfinite(limits.upper - limits.lower)
+        lower, upper = np.where(ends, limits.lower, 0.0), np.where(ends, limits.upper, 0.0)
+        centre, room = (lower + upper) / 2.0, np.where(ends, ROOM * (upper - lower) / 2.0, np.inf)
+        state, turned = self.dynamics.init(obs, {}), u.copy()
+        for k, row in enumerate(u):
+            away, v = np.asarray(state["q"]) - centre, coupling @ row
+            outward = (np.abs(away) > room) & (away * v > 0.0)
+            turned[k] = np.where(np.abs(coupling).T @ outward > 0.0, -row, row)
+            state, _, _ = self.dynamics.step(state, turned[k], {})
+        return turned
 
     def _plan(self, obs: Observation, u: np.ndarray, seq: int) -> Plan:
         """Of a robot that follows a reference, the reference; of others the controls are all that is played."""

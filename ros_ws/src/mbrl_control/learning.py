@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mbrl_control import registry
 from mbrl_control.comparison import robot_for
-from mbrl_control.config import ConfigError, nearest, param
+from mbrl_control.config import ConfigError, nearest, param, params
 from mbrl_control.core import Dynamics, Planner, Robot, Task
-from mbrl_control.evaluate import Episode, Parts, Settings, run_episode
+from mbrl_control.evaluate import Episode, Parts, Settings, prefix_of, run_episode, world_of
 
 if TYPE_CHECKING:
     from mbrl_control.model import Model
@@ -61,6 +61,8 @@ class Lab:
     """Of robot, task, learner and planner."""
     settings: Settings
     options: LearnConfig
+    world: Any
+    """A ``mbrl_sim.world.Config``: what the simulated robot really is like."""
     run: Run = field(init=False)
     on_step: Callable[[str], None] = lambda _: None
     """Told after each step in the world what is going on."""
@@ -69,6 +71,16 @@ class Lab:
         """The planner of this run on a model."""
         overrides = self.settings.of("planners", dt=self.task.dt)
         return registry.make("planners", self.names["planner"], self.task, dynamics, xp, overrides=overrides)
+
+    def conditions(self) -> dict[str, Any]:
+        """Under which it is learned, for the card: what the world is like, and what the planner took."""
+        prefix, declared = (
+            prefix_of(self.names["planner"]),
+            params(registry.load("planners", self.names["planner"]).config),
+        )
+        given = self.settings.of("planners")
+        settings = {f"{prefix}{name}": declared[name].parse(value) for name, value in given.items()}
+        return {"simulation": asdict(self.world), "planned_with": settings}
 
     def parts_with(self, planner: Planner, dynamics: Dynamics, name: str) -> Parts:
         names = {**{kind: self.names[kind] for kind in ("robot", "task", "planner")}, "dynamics": name}
@@ -79,7 +91,16 @@ class Lab:
     ) -> Episode:
         """Trial ``number`` in the world."""
         seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0]) % EVALUATION
-        return run_episode(parts, seed, iterations=self.options.iterations, on_step=on_step)
+        return self.run_episode(parts, seed, on_step)
+
+    def evaluation(self, parts: Parts, number: int) -> Episode:
+        """An episode that nothing is learned from, the same for every run."""
+        return self.run_episode(parts, EVALUATION + number)
+
+    def run_episode(
+        self, parts: Parts, seed: int, on_step: Callable[[Callable[[], Episode]], None] | None = None
+    ) -> Episode:
+        return run_episode(parts, seed, iterations=self.options.iterations, world=self.world, on_step=on_step)
 
     def recorded(self, episode: Episode, number: int) -> Recording:
         from mbrl_control.replay import recorded
@@ -98,11 +119,11 @@ def open_lab(task: str, options: LearnConfig, settings: Mapping[str, Any]) -> La
     names = {"robot": robot, "task": task, "learner": options.learner, "planner": planner}
     own = {key: value for key, value in learner.settings.items() if "." in key}
     known = {"robots": robot, "tasks": task, "planners": planner, "learners": options.learner, "dynamics": "ensemble"}
-    check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit"})
+    check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit", "world"})
     found = Settings(known, {**own, **published, **settings})
     machine = registry.make("robots", robot, overrides=found.of("robots"))
     wanted = registry.make("tasks", task, machine, overrides=found.of("tasks"))
-    return Lab(machine, wanted, names, found, options)
+    return Lab(machine, wanted, names, found, options, world_of(found))
 
 
 def check_settings(settings: Mapping[str, Any], prefixes: set[str]) -> None:

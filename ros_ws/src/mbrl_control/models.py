@@ -8,8 +8,9 @@ The same everywhere that a model is asked for: ``mbrl eval --model``, the demo, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mbrl_control import registry
 from mbrl_control.config import nearest, read_yaml
@@ -24,8 +25,8 @@ class Located(NamedTuple):
     """What a word stands for."""
 
     dynamics: str
-    settings: dict[str, str]
-    """Of the dynamics, with its prefix, as ``{"onnx.model": "/path/to/models/NAME"}``."""
+    settings: dict[str, Any]
+    """Of the dynamics and of the planner that it was learned with, as ``{"onnx.model": "/path/to/models/NAME"}``."""
     robot: str
     """The one that it was learned of; empty: the dynamics take several."""
 
@@ -39,11 +40,21 @@ def located(word: str) -> Located:
         raise ModelError(
             f"model '{word}': no {GRAPH} in it; 'mbrl export {word} --out models/NAME' makes a folder with one"
         )
-    card = read_yaml(folder / CARD)
-    robot = card.get("robot") if isinstance(card, dict) else None
-    if not isinstance(robot, str):
+    found = _card(folder)
+    settings = {**found.get("planned_with", {}), "onnx.model": str(folder.resolve())}
+    return Located("onnx", settings, found["robot"])
+
+
+def card(word: str) -> Mapping[str, Any]:
+    """The card of a model folder, named as for ``located``."""
+    return _card(_folder(word))
+
+
+def _card(folder: Path) -> Mapping[str, Any]:
+    found = read_yaml(folder / CARD)
+    if not (isinstance(found, dict) and isinstance(found.get("robot"), str)):
         raise ModelError(f"{folder / CARD}: no robot in it; it takes a card as 'mbrl export' writes it")
-    return Located("onnx", {"onnx.model": str(folder.resolve())}, robot)
+    return found
 
 
 def shipped() -> list[str]:

@@ -122,12 +122,9 @@ def learn(console: Console, lab: Lab, learner: Learner) -> None:
 
 def evaluated(console: Console, lab: Lab, learner: Learner) -> list[float]:
     """Scores of the evaluation episodes."""
-    from mbrl_control.evaluate import run_episode
-    from mbrl_control.learning import EVALUATION
-
     scores = []
     for number in range(lab.options.evaluate):
-        episode = run_episode(learner.parts(), EVALUATION + number, iterations=lab.options.iterations)
+        episode = lab.evaluation(learner.parts(), number)
         scores.append(episode.total)
         words = f"evaluation {number + 1} of {lab.options.evaluate}   score {episode.total:8.2f}"
         console.print(words, markup=False, soft_wrap=True)

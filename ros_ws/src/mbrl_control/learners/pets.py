@@ -27,7 +27,7 @@ from mbrl_control.config import build, param
 from mbrl_control.dynamics import ensemble
 from mbrl_control.evaluate import Episode, Parts
 from mbrl_control.exploration import Wander
-from mbrl_control.model import STRUCTURES, Model, Spec, spec_for
+from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, spec_for
 from mbrl_control.replay import Recording
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Config:
     retrain_every: int = param(50, "steps of a trial between fits; 0: one fit, before it", low=0, high=1_000_000)
     first_epochs: int = param(100, "passes over the data of the first fit", low=1, high=100_000)
     epochs: int = param(20, "passes of a fit that goes on from the last one's weights", low=1, high=100_000)
+    latency: int = param(0, "commands before the present one that the networks read", low=0, high=COMMANDS_KEPT)
     structure: str = param("delta", "what the networks predict", choices=STRUCTURES)
 
 
@@ -64,7 +65,13 @@ class Pets:
         threadpool_limits(lab.options.threads)
         self.config, self.lab = config, lab
         self.fit_config: FitConfig = build(FitConfig, lab.settings.beginning("fit."), "fit.")
-        self.spec: Spec = spec_for(lab.robot, lab.task.dt, blocks=lab.task.layout.blocks, structure=config.structure)
+        self.spec: Spec = spec_for(
+            lab.robot,
+            lab.task.dt,
+            blocks=lab.task.layout.blocks,
+            latency=config.latency,
+            structure=config.structure,
+        )
         self.model: Model | None = None
         """The newest; of a run that goes on, from its folder."""
         self._dynamics: ensemble.Ensemble | None = None
@@ -139,7 +146,8 @@ class Pets:
         epochs = self.config.epochs if self.model else self.config.first_epochs
         config = replace(self.fit_config, epochs=epochs, seed=self._seed(recordings))
         begun = time.perf_counter()
-        self.model = fit(config, self.spec, recordings, start=self.model)
+        fitted = fit(config, self.spec, recordings, start=self.model)
+        self.model = replace(fitted, facts={**fitted.facts, **self.lab.conditions()})
         took.append(time.perf_counter() - begun)
         if self._dynamics is not None:
             self._dynamics.swap(self.model)

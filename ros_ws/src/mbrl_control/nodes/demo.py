@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -30,6 +31,7 @@ from std_srvs.srv import Trigger
 from mbrl_control import registry, report
 from mbrl_control.config import ConfigError
 from mbrl_control.core import MbrlError, Robot, Task
+from mbrl_control.models import card, located, shipped
 from mbrl_control.nodes.observer import Observer
 from mbrl_control.nodes.params import declare_part
 from mbrl_control.nodes.process import avoid_shared_memory
@@ -109,13 +111,15 @@ class Driver(Observer):
 def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
     """The status (0: every goal reached, nothing violated; 1: not so; 130: interrupted) and the figures."""
     console = Console()
-    chosen = {"robots": options.robot, "tasks": options.task, "dynamics": options.model, "planners": options.planner}
-    for kind, name in chosen.items():
+    for kind, name in {"robots": options.robot, "tasks": options.task, "planners": options.planner}.items():
         registry.load(kind, name)
+    options, arm = simulated(options)
+    located(options.model)
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + int.from_bytes(os.urandom(2), "big") % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     names = ("robot", "task", "planner", "model", "speed", "seed", "viewer")
-    specs = expand(share() / "launch" / "sim.launch.yaml", {name: str(getattr(options, name)) for name in names})
+    words = {name: str(getattr(options, name)) for name in names}
+    specs = expand(share() / "launch" / "sim.launch.yaml", {**words, **{name: f"{x:g}" for name, x in arm.items()}})
     with ros():
         robot = as_launched(options.robot, specs)
         specs = [in_simulation(spec) for spec in specs]
@@ -127,6 +131,13 @@ def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
             f"[bold]{robot.name}[/] · task {options.task} · planner {options.planner} (model {options.model}) · "
             f"{options.seconds:g} s · ROS domain {os.environ['ROS_DOMAIN_ID']}"
         )
+        if arm:
+            console.print(
+                f"the simulated arm carries {arm['payload']:g} kg that no model was told of, on a servo of "
+                f"{100 * arm['stiffness']:.0f} % stiffness",
+                highlight=False,
+                soft_wrap=True,
+            )
         with (folder / "nodes.log").open("w") as log, interrupts() as interrupted:
             driver = Driver(robot, task, options)
             died: list[Exit] = []
@@ -145,6 +156,20 @@ def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
             path = report.write(folder, driver.record, driver.schedule, driver.judge, figures, robot)
             driver.destroy_node()
     return verdict(console, driver, figures, path, failed, bool(interrupted)), figures
+
+
+def simulated(options: DemoConfig) -> tuple[DemoConfig, dict[str, float]]:
+    """The options with model and arm chosen, and what the arm is like; nothing of an ideal one."""
+    own = options.robot if options.robot in shipped() else ""
+    if options.arm == "loaded" and not own:
+        raise ConfigError(f"--arm loaded: models/ has no model of {options.robot}; it takes ideal")
+    options = replace(
+        options, model=options.model or own or "kinematic", arm=options.arm or ("loaded" if own else "ideal")
+    )
+    if options.arm == "ideal":
+        return options, {}
+    learned_on = card(own)["simulation"]
+    return options, {name: float(learned_on[name]) for name in ("payload", "stiffness")}
 
 
 def as_launched(name: str, specs: Sequence[ProcessSpec]) -> Robot:
@@ -224,6 +249,7 @@ def summary(driver: Driver, options: DemoConfig) -> dict[str, Any]:
         value = driver.figure(node, key)
         return int(value) if np.isfinite(value) else None
 
+    misses = driver.schedule.misses()
     return {
         "goals_total": len(driver.schedule.goals),
         "goals_reached": driver.schedule.count,
@@ -239,6 +265,9 @@ def summary(driver: Driver, options: DemoConfig) -> dict[str, Any]:
         "robot": options.robot,
         "planner": options.planner,
         "model": options.model,
+        "arm": options.arm,
+        "miss_m": known(float(np.median(misses))) if misses else None,
+        "miss_worst_m": known(max(misses)) if misses else None,
         "seconds": options.seconds,
     }
 
@@ -255,9 +284,9 @@ def verdict(
             "the machine is too busy",
             highlight=False,
         )
-    rms = figures["tracking_rms_rad"] or 0.0
+    rms, miss = figures["tracking_rms_rad"] or 0.0, (figures["miss_m"] or 0.0) * 1e3
     console.print(
-        f"{figures['goals_reached']} of {figures['goals_total']} goals · rms {rms:.4f} rad · "
+        f"{figures['goals_reached']} of {figures['goals_total']} goals · tip {miss:.1f} mm off · rms {rms:.4f} rad · "
         f"{figures['limit_violations']} limit violations · report {path}",
         highlight=False,
         soft_wrap=True,

@@ -36,13 +36,17 @@ def descriptor(p: Param) -> ParameterDescriptor:
     return d
 
 
-def declare(node: Node, config: type[T], prefix: str = "") -> T:
-    """Declare every parameter of ``config`` (as ``prefix.name``) and read what was given for it."""
+def declare(node: Node, config: type[T], prefix: str = "", settings: Mapping[str, Any] | None = None) -> T:
+    """Declare every parameter of ``config`` (as ``prefix.name``) and read what was given for it.
+
+    ``settings``, by full names, stand where nothing was given; those of other parts are passed over.
+    """
     full = {name: f"{prefix}.{name}" if prefix else name for name in params(config)}
     values = {}
     for name, p in params(config).items():
         bare = ParameterDescriptor(name=full[name], dynamic_typing=True)
-        values[name] = node.declare_parameter(full[name], list(p.default) if p.type is tuple else p.default, bare).value
+        default = (settings or {}).get(full[name], p.default)
+        values[name] = node.declare_parameter(full[name], list(default) if p.type is tuple else default, bare).value
     built = build(config, values, where=f"{prefix}." if prefix else "")
     for name, p in params(config).items():  # ranges only now, so that our own message is the one that is read
         d = descriptor(p)
@@ -56,10 +60,12 @@ def prefix_of(entry: registry.Entry) -> str:
     return entry.name.split(".")[-1]
 
 
-def declare_part(node: Node, kind: str, name: str) -> tuple[registry.Entry, Any]:
+def declare_part(
+    node: Node, kind: str, name: str, settings: Mapping[str, Any] | None = None
+) -> tuple[registry.Entry, Any]:
     """Declare a plugin's parameters under its name, as ``panda.payload``; the plugin and its ``Config`` as given."""
     entry = registry.load(kind, name)
-    return entry, declare(node, entry.config, prefix=prefix_of(entry))
+    return entry, declare(node, entry.config, prefix_of(entry), settings)
 
 
 def declare_robot(node: Node, name: str, connect: Callable[[Robot, Wiring], Robot] = wired) -> Robot:

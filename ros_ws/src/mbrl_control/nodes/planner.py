@@ -27,6 +27,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
+from mbrl_control import registry
 from mbrl_control.config import param
 from mbrl_control.core import (
     Dynamics,
@@ -42,6 +43,7 @@ from mbrl_control.core import (
     Task,
 )
 from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
+from mbrl_control.models import located
 from mbrl_control.nodes import convert
 from mbrl_control.nodes.params import declare, declare_part, on_change, prefix_of, refuse_unknown
 from mbrl_control.nodes.process import run
@@ -66,7 +68,7 @@ class NodeConfig:
     robot: str = param("panda", "name of the robot, or package.module of one's own")
     task: str = param("reach", "name of the task")
     planner: str = param("mppi", "name of the planner")
-    model: str = param("kinematic", "name of the dynamics that are planned through")
+    model: str = param("kinematic", "what is planned through: a name in 'mbrl list dynamics', or a model folder")
     rate: float = param(20.0, "plans a second", unit="Hz", low=0.5, high=100.0)
     duty: float = param(0.5, "share of the period that planning may take", low=0.05, high=1.0)
     iterations: int = param(0, "planner iterations a plan; 0: as many as fit (3 in lock-step)", low=0, high=1000)
@@ -94,8 +96,10 @@ class PlannerNode(Node):
     def __init__(self) -> None:
         super().__init__("planner")
         self.config = config = declare(self, NodeConfig)
-        parts = {"robots": config.robot, "tasks": config.task, "dynamics": config.model, "planners": config.planner}
-        declared = {kind: declare_part(self, kind, name) for kind, name in parts.items()}
+        model = located(config.model)
+        parts = {"robots": config.robot, "tasks": config.task, "dynamics": model.dynamics, "planners": config.planner}
+        settings = {**registry.load("tasks", config.task).settings, **model.settings}
+        declared = {kind: declare_part(self, kind, name, settings) for kind, name in parts.items()}
         self._entries = {kind: entry for kind, (entry, _) in declared.items()}
         self._configs = {kind: part for kind, (_, part) in declared.items()}
         wiring = declare(self, Wiring, PREFIX)

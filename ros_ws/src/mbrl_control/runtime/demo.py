@@ -20,6 +20,8 @@ APART = 0.15
 """Goals in a row are at least this far apart [m]."""
 TOLERANCE, DWELL = 0.02, 0.3
 """A goal counts as reached within so many metres for so many seconds."""
+SETTLED = 0.5
+"""The last part of a goal's time, in which the tip should be still [s]."""
 PUSH_AT = 0.75
 """Part of a goal's time after which its push comes: the arm is there by then."""
 
@@ -31,7 +33,15 @@ class DemoConfig:
     robot: str = param("panda", "which robot, as in 'mbrl list robots'")
     task: str = param("reach", "what it does, as in 'mbrl list tasks'")
     planner: str = param("mppi", "how it plans, as in 'mbrl list planners'")
-    model: str = param("kinematic", "what it plans with, as in 'mbrl list dynamics'")
+    model: str = param(
+        "", "what it plans with: a name in 'mbrl list dynamics', or a model folder; empty: the robot's in models/"
+    )
+    arm: str = param(
+        "",
+        "the simulated arm: as its file says, or with the payload and the soft servo that the robot's model in models/ "
+        "was learned on; empty: loaded where there is such a model",
+        choices=("", "ideal", "loaded"),
+    )
     seconds: float = param(45.0, "how long it runs once the robot is armed", unit="s", low=1.0, high=86400.0)
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
     seed: int = param(0, "seed of goals, pushes, planner and simulation", low=0, high=2**31 - 1)
@@ -86,6 +96,16 @@ class Schedule:
     def count(self) -> int:
         """Goals reached so far."""
         return sum(goal.reached_at is not None for goal in self.reached)
+
+    def misses(self) -> list[float]:
+        """How far off the tip was at the end of each goal's time, the median over ``SETTLED`` [m]."""
+        found, times = [], np.array([t for t, _ in self.distance])
+        for i, start in enumerate(self.starts):
+            end = self.starts[i + 1] if i + 1 < len(self.starts) else start + self.seconds / len(self.goals)
+            late = [self.distance[k][1] for k in np.flatnonzero((end - SETTLED <= times) & (times < end))]
+            if late:
+                found.append(float(np.median(late)))
+        return found
 
     def _index(self, now: float) -> int:
         return min(int(self.elapsed(now) * len(self.goals) / self.seconds), len(self.goals) - 1)
