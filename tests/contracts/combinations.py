@@ -82,9 +82,15 @@ def _task(name: str, robot: str) -> Any:
     return registry.make("tasks", name, _robot(robot))
 
 
+LEARNED = ("ensemble", "onnx")
+SINGLE = frozenset({"onnx"})
+"""Models that compute in single precision: how many samples there are beside one may tell in its last digits."""
+
+
 def needed(dynamics: str, robot: str) -> dict[str, Any]:
     """What a model cannot be made without: one that is learned takes a model folder."""
-    return {"model": _folder(robot), "precision": "float64"} if dynamics == "ensemble" else {}
+    more = {"precision": "float64"} if dynamics == "ensemble" else {}
+    return {"model": _folder(robot), **more} if dynamics in LEARNED else {}
 
 
 @functools.cache
@@ -146,7 +152,7 @@ def _refusal(names: Names) -> MbrlError | None:
     return None
 
 
-NUMPY_ONLY = frozenset({"mujoco"})
+NUMPY_ONLY = frozenset({"mujoco", "onnx"})
 """Models that may refuse other back ends, by a ``BackEndError``; all others run on torch."""
 
 

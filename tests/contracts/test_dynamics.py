@@ -12,7 +12,7 @@ import torch
 from mbrl_control import core
 from mbrl_control.core import BackEndError, Dynamics, State, rollout
 
-from .combinations import NUMPY_ONLY, accepted, build, equal, frozen, observe, on_torch
+from .combinations import NUMPY_ONLY, SINGLE, accepted, build, equal, frozen, observe, on_torch
 
 COMBINATIONS = pytest.mark.parametrize("names", accepted("dynamics"), ids=str)
 SAMPLES, HORIZON = 3, 4
@@ -48,7 +48,8 @@ def test_a_rollout_has_a_row_a_knot_and_does_not_touch_its_inputs(names):
     assert np.all(aux["disagreement"] >= 0.0)
     single, _ = rollout(np, parts.dynamics, parts.dynamics.init(obs, {}), u[1], {})
     for name, value in once.items():
-        np.testing.assert_allclose(single[name], value[1], rtol=0.0, atol=1e-12)
+        atol = 1e-5 if names.dynamics in SINGLE else 1e-12
+        np.testing.assert_allclose(single[name], value[1], rtol=0.0, atol=atol)
 
 
 @COMBINATIONS

@@ -15,6 +15,7 @@ from mbrl_control.sampling import Sampling
 
 from .combinations import (
     HORIZON,
+    LEARNED,
     Names,
     Parts,
     accepted,
@@ -201,7 +202,7 @@ def settled(parts: Parts, near_limits: bool):
 
 def worth_an_effort(names: Names) -> bool:
     """Whether a knob has something to turn: of made-up motion, where the task does not make doing nothing the best."""
-    return names.dynamics != "ensemble" or names.task in ("reach", "track", "swing_up")
+    return names.dynamics not in LEARNED or names.task in ("reach", "track", "swing_up")
 
 
 def effortless(parts: Parts, weights: np.ndarray) -> np.ndarray:

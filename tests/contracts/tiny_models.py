@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mbrl_control import model_folder
 from mbrl_control.core import Mode, Robot
+from mbrl_control.export import Source, export
 from mbrl_control.fit import FitConfig, fit
 from mbrl_control.model import spec_for
 from mbrl_control.replay import Recording
+from mbrl_control.validation import CHECKS, examined, forced
 
 DT, STEPS = 0.05, 30
 TINY = FitConfig(members=3, layers=1, width=12, epochs=30, learning_rate=0.01, horizon=5)
@@ -23,7 +24,9 @@ def folder_for(robot: Robot) -> Path:
     """The model folder of a robot."""
     path = Path(_root().name) / robot.name
     recordings = [motion(robot, seed) for seed in range(3)]
-    model_folder.write(path, fit(TINY, spec_for(robot, DT, blocks=robot.blocks), recordings[:2], recordings[2:]), robot)
+    model = fit(TINY, spec_for(robot, DT, blocks=robot.blocks), recordings[:2], recordings[2:])
+    source = Source(model, robot, robot.name, "made up", str(path))
+    export(source, checks := examined(model.facts), forced(CHECKS, checks), path)
     return path
 
 

@@ -1,7 +1,8 @@
 """How good a model is on data that it was not fitted to, and how well it knows that.
 
     one step    root mean square error of the ensemble's mean, and R^2 of the change, for each output
-    open loop   the same after k steps, each member along its own predictions, for each element of the state
+    open loop   the same after k steps, each member along its own predictions, for each element of the state; and
+                the error of who says that nothing will move, to compare with
     coverage    how often the truth lies in the central 90 % of the members' mixture, 1/E sum_e N(mu_e, var_e)
     quantiles   of disagreement and one-vs-rest (``dynamics/ensemble.py``): what is usual, for a gate at run time
 
@@ -90,13 +91,18 @@ def judged(model: Model, held_out: Sequence[Recording], horizon: int) -> dict[st
     usual = np.maximum(((truth - truth.mean(axis=0)) * params["output_scale"]).std(axis=0), 1e-12)
     rmse = np.sqrt(np.mean(np.square(error), axis=0))
     metrics: dict[str, Any] = {
+        "held_out_episodes": len(held_out),
         "held_out_steps": len(data.u),
+        "usual_change": dict(zip(names, usual, strict=True)),
         "one_step_rmse": dict(zip(names, rmse, strict=True)),
         "one_step_r2": dict(zip(names, 1.0 - np.square(rmse / usual), strict=True)),
-        "open_loop": {"steps": seen.horizon, "rmse_at_end": {}},
+        "open_loop": {"steps": seen.horizon, "rmse_at_end": {}, "unmoved_at_end": {}},
     }
-    for part, curve in open_loop_rmse(model, params, seen).items():
-        metrics["open_loop"]["rmse_at_end"] |= {f"{part}[{i}]": curve[-1, i] for i in range(curve.shape[1])}
+    still = {name: np.broadcast_to(rows[:, :1], rows[:, 1:].shape) for name, rows in seen.states.items()}
+    curves = {"rmse_at_end": open_loop_rmse(model, params, seen), "unmoved_at_end": _rmse(model.spec, still, seen)}
+    for kind, found in curves.items():
+        for part, curve in found.items():
+            metrics["open_loop"][kind] |= {f"{part}[{i}]": curve[-1, i] for i in range(curve.shape[1])}
     calibration: dict[str, Any] = {"quantiles": quantiles(mean)}
     if variance is not None:
         inside = np.abs(mixture(truth, mean, variance) - 0.5) <= INTERVAL / 2.0
@@ -118,8 +124,14 @@ def open_loop_rmse(
 ) -> dict[str, Annotated[np.ndarray, "H n"]]:
     """Root mean square error of the mean over members after each step."""
     foreseen = open_loop(np, model.spec, model.net, params, seen.states, seen.u)
-    middle = {name: rows.mean(axis=0) for name, rows in foreseen.items()}
-    errors = missed(model.spec, np, middle, seen.states)
+    return _rmse(model.spec, {name: rows.mean(axis=0) for name, rows in foreseen.items()}, seen)
+
+
+def _rmse(
+    spec: Spec, foreseen: Mapping[str, Annotated[np.ndarray, "W H n"]], seen: Windows
+) -> dict[str, Annotated[np.ndarray, "H n"]]:
+    """Root mean square error over windows, after each step."""
+    errors = missed(spec, np, foreseen, seen.states)
     return {name: np.sqrt(np.mean(np.square(error), axis=0)) for name, error in errors.items()}
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import pi
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 
@@ -118,6 +118,24 @@ class Spec:
         return tuple(f"{part.name}[{i}]" for part in self.predicted for i in range(part.size))
 
 
+class Described(Protocol):
+    """A model of which it is known what it reads and predicts; its weights may be elsewhere."""
+
+    @property
+    def spec(self) -> Spec: ...
+
+    @property
+    def net(self) -> Net: ...
+
+    @property
+    def params(self) -> Mapping[str, np.ndarray]:
+        """What normalises, at least."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A fitted model."""
@@ -147,8 +165,13 @@ def shapes(spec: Spec, net: Net) -> dict[str, tuple[int, ...]]:
     inputs, outputs = len(spec.input_names), len(spec.output_names)
     if (net.inputs, net.outputs) != (inputs, outputs):
         raise ModelError(f"a net with {net.inputs} inputs and {net.outputs} outputs: it takes {inputs} and {outputs}")
-    normaliser = {"input_mean": (inputs,), "input_scale": (inputs,), "output_mean": (outputs,)}
-    return {**net.shapes(), **normaliser, "output_scale": (outputs,)}
+    return {**net.shapes(), **normaliser_shapes(net)}
+
+
+def normaliser_shapes(net: Net) -> dict[str, tuple[int, ...]]:
+    """Of what normalises."""
+    sizes = {"input": net.inputs, "output": net.outputs}
+    return {f"{side}_{name}": (size,) for side, size in sizes.items() for name in ("mean", "scale")}
 
 
 def spec_for(

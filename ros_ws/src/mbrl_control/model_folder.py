@@ -3,6 +3,7 @@
     card.yaml            robot, joints, units, limits, dt, what is read and predicted, data, metrics, calibration,
                          versions, and the command that makes it again
     model.safetensors    the arrays
+    model.onnx           the same as a graph, for robots; of a model that was exported (``export.py``)
 
 It is written aside and put in place whole. It is read only if the sha256 of each file is the one in the card, and every
 array has the shape that the card says. ``check_robot`` then compares joints, channels, mode and limits with the robot:
@@ -27,7 +28,7 @@ import yaml
 
 from mbrl_control.config import read_yaml
 from mbrl_control.core import Robot
-from mbrl_control.model import Model, ModelError, Part, Spec
+from mbrl_control.model import Described, Model, ModelError, Part, Spec
 from mbrl_control.networks import ACTIVATIONS, HEADS, Net
 
 CARD, WEIGHTS, GRAPH = "card.yaml", "model.safetensors", "model.onnx"
@@ -35,36 +36,57 @@ FORMAT = 1
 """Of the card; another one is refused."""
 SLACK = 1e-9
 LIMITS = ("lower", "upper", "velocity", "acceleration", "jerk", "torque")
-PACKAGES = ("mbrl_control", "numpy", "torch", "safetensors")
+IDENTITY = "mbrl_control"
+"""Under this name a graph says whose it is."""
+OWN = (
+    "robot", "mode", "joints", "channels", "limits", "bound", "dt", "latency_steps", "structure", "parts", "inputs",
+    "outputs", "net", "normaliser",
+)  # fmt: skip
+"""What graph and card have to agree about: whose model it is, and what its numbers mean."""
+PACKAGES = ("mbrl_control", "numpy", "torch", "safetensors", "onnx", "onnxruntime-gpu")
 """Whose versions the card names."""
 
 
 def write(folder: Path, model: Model, robot: Robot, command: str = "") -> None:
-    """A model folder; one that is there already is replaced whole. ``command`` makes it again."""
-    check_robot(model, robot, known=False)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    """A model folder, of the weights alone; ``command`` makes it again."""
+    put(folder, card(model, robot, command), {WEIGHTS: weights(model)})
+
+
+def put(folder: Path, card: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
+    """A folder with these files, whose sha256 go into the card; whether it took the place of a model folder."""
     try:
-        weights = _numpy_format().save({name: np.ascontiguousarray(x) for name, x in sorted(model.params.items())})
-        _write(aside / WEIGHTS, weights)
-        card = _card(model, robot, command, {WEIGHTS: hashlib.sha256(weights).hexdigest()})
-        _write(aside / CARD, yaml.safe_dump(card, sort_keys=False, width=110, allow_unicode=True).encode())
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        check_place(folder)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"{folder}: {(error.strerror or 'cannot be made').lower()}; it takes a folder") from None
+    try:
+        for name, data in files.items():
+            _write(aside / name, data)
+        whole = {**card, "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}}
+        _write(aside / CARD, yaml.safe_dump(whole, sort_keys=False, width=110, allow_unicode=True).encode())
         aside.chmod(0o755)
-        if folder.exists():
-            _only_ours(folder)
+        replaced = folder.exists()
+        if replaced:
             old = aside.with_name(aside.name + ".old")
             folder.rename(old)
             aside.rename(folder)
             shutil.rmtree(old)
         else:
             aside.rename(folder)
+        return replaced
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _only_ours(folder: Path) -> None:
-    """Refuse to replace a folder that is no model folder."""
-    if not (folder / CARD).is_file():
+def weights(model: Model) -> bytes:
+    """The arrays of a model as a file."""
+    return _numpy_format().save({name: np.ascontiguousarray(x) for name, x in sorted(model.params.items())})
+
+
+def check_place(folder: Path) -> None:
+    """Refuse to replace what is no model folder."""
+    if folder.exists() and not (folder / CARD).is_file():
         raise ModelError(f"{folder}: there is a folder without {CARD}; a model takes the place of a model folder only")
 
 
@@ -84,9 +106,11 @@ def _numpy_format() -> Any:
     return safetensors.numpy
 
 
-def _card(model: Model, robot: Robot, command: str, files: Mapping[str, str]) -> dict[str, Any]:
+def card(model: Model, robot: Robot, command: str) -> dict[str, Any]:
+    """What is known of a model, but for the files that it is in."""
+    check_robot(model, robot, known=False)
     spec = model.spec
-    return {
+    own = {
         "format": FORMAT,
         "robot": spec.robot,
         "robot_config": plain(asdict(robot.config)) if robot.config is not None else {},
@@ -102,11 +126,14 @@ def _card(model: Model, robot: Robot, command: str, files: Mapping[str, str]) ->
         "inputs": list(spec.input_names),
         "outputs": list(spec.output_names),
         "net": {**asdict(model.net), "hidden": list(model.net.hidden)},
-        **plain(model.facts),
+    }
+    known = {name: plain(value) for name, value in model.facts.items() if name not in own and name != "sha256"}
+    return {
+        **own,
+        **known,
         "versions": {name: version for name in PACKAGES if (version := _version(name))},
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command,
-        "sha256": dict(files),
     }
 
 
@@ -130,8 +157,17 @@ def plain(x: Any) -> Any:
 
 def read(folder: Path) -> Model:
     """The model of a folder, checked; what else the card says is in its ``facts``."""
-    card = verify(folder)
+    card = verify(folder, WEIGHTS)
     tensors = _numpy_format().load((folder / WEIGHTS).read_bytes())
+    spec, net = described(folder, card)
+    try:
+        return Model(spec, net, tensors, facts=card)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from None
+
+
+def described(folder: Path, card: Mapping[str, Any]) -> tuple[Spec, Net]:
+    """What a card says that the model reads and predicts, and the shape of its networks."""
     try:
         parts = tuple(Part(p["name"], tuple(p["kinds"]), tuple(p["units"]), p["rate"]) for p in card["parts"])
         spec = Spec(
@@ -150,14 +186,11 @@ def read(folder: Path) -> Model:
         raise ModelError(f"{folder / CARD}: {why}; it takes a card as a learner writes it") from None
     if net.head not in HEADS or net.activation not in ACTIVATIONS:
         raise ModelError(f"{folder / CARD}: a net with head '{net.head}' and activation '{net.activation}' is unknown")
-    try:
-        return Model(spec, net, tensors, facts=card)
-    except ModelError as error:
-        raise ModelError(f"{folder}: {error}") from None
+    return spec, net
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """The card of a folder whose files are those that it was written with."""
+def verify(folder: Path, needed: str) -> dict[str, Any]:
+    """The card of a folder whose files are those that it was written with, ``needed`` among them."""
     if not (folder / CARD).is_file():
         raise ModelError(f"{folder}: no {CARD} in it; it takes a model folder, as written by a learner")
     card = read_yaml(folder / CARD)
@@ -165,8 +198,9 @@ def verify(folder: Path) -> dict[str, Any]:
         found = card.get("format") if isinstance(card, dict) else None
         raise ModelError(f"{folder / CARD}: format {found}; this version reads format {FORMAT}")
     files = card.get("sha256")
-    if not isinstance(files, dict) or WEIGHTS not in files:
-        raise ModelError(f"{folder / CARD}: no sha256 of {WEIGHTS}; it takes a card that names each file's")
+    if not isinstance(files, dict) or needed not in files:
+        export = f"; 'mbrl export {folder} --out models/NAME' makes it" if needed == GRAPH else ""
+        raise ModelError(f"{folder / CARD}: no sha256 of {needed}, so it has none that can be trusted{export}")
     for name, expected in files.items():
         if Path(name).name != name or not (folder / name).is_file():
             raise ModelError(f"{folder}: no file '{name}', which its card names")
@@ -176,7 +210,12 @@ def verify(folder: Path) -> dict[str, Any]:
     return card
 
 
-def check_robot(model: Model, robot: Robot, known: bool = True) -> None:
+def identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    """What the graph says of itself."""
+    return {name: card.get(name) for name in OWN}
+
+
+def check_robot(model: Described, robot: Robot, known: bool = True) -> None:
     """Raise ``ModelError`` where a model is not one of this robot; or, if ``known``, not of one with its limits."""
     spec = model.spec
     pairs = {

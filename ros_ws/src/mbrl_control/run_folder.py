@@ -104,9 +104,13 @@ class Run:
         known = {f"trial {trial.number}" for trial in self.trials}
         return [recording for recording in self.replay.recordings if recording.source in known]
 
-    def model(self) -> Model | None:
-        """The model after the newest trial; None before there is one."""
-        folder = self._model_folder(len(self.trials) - 1)
+    def models(self) -> list[int]:
+        """The trials whose models are kept."""
+        return [trial.number for trial in self.trials if self._model_folder(trial.number).exists()]
+
+    def model(self, number: int | None = None) -> Model | None:
+        """The model after a trial, the newest unless it is given; None before there is one."""
+        folder = self._model_folder(len(self.trials) - 1 if number is None else number)
         return model_folder.read(folder) if folder.exists() else None
 
     def add(self, trial: Trial, recording: Recording, model: Model | None, robot: Robot, command: str) -> None:

@@ -26,10 +26,10 @@ step that is the same. Members at states that have parted would have to be asked
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -37,7 +37,17 @@ from mbrl_control import model_folder, networks
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Array, Features, Latent, Noise, Observation, Robot
 from mbrl_control.dynamics.kinematic import Kinematic
-from mbrl_control.model import COMMANDS, REFERENCE, Model, ModelError, Spec, advanced, inputs, remembered
+from mbrl_control.model import (
+    COMMANDS,
+    REFERENCE,
+    Described,
+    Model,
+    ModelError,
+    Spec,
+    advanced,
+    inputs,
+    remembered,
+)
 
 MEMBER = "member"
 """Of a state of particles: the member that each of them belongs to [P]."""
@@ -46,7 +56,7 @@ WHITE, DEAL = "ensemble", "ensemble_deal"
 
 
 @dataclass(frozen=True)
-class Config:
+class Propagation:
     """Which model, and how it is rolled out."""
 
     model: str = param("", "Model folder, as written by a learner")
@@ -56,18 +66,69 @@ class Config:
         choices=("ts_inf", "ts1", "mean"),
     )
     particles: int = param(0, "Particles of each sample; 0: as many as members", low=0, high=10_000)
+
+
+@dataclass(frozen=True)
+class Config(Propagation):
+    """And what the network computes in."""
+
     precision: str = param("float32", "What the network computes in", choices=("float32", "float64"))
+
+
+class Members(Protocol):
+    """The networks of a model, however they are run: in units of what is usual, of inputs as they come."""
+
+    def of(self, member: Annotated[Array, "P"]) -> Any:
+        """What it takes to ask particles of these members; made once where they stay what they are."""
+        ...
+
+    def __call__(
+        self, x: Annotated[Array, "... in"], of: Any = None
+    ) -> tuple[Annotated[Array, "M ... n"], Annotated[Array, "M ... n"] | None]:
+        """Mean and deviation. Each of x [P ... in] by its particle's member; without ``of``, x by every member."""
+        ...
+
+
+class Weights:
+    """Members that are arrays of ``xp``."""
+
+    def __init__(self, model: Model, precision: str, xp: Any) -> None:
+        self._net, self._xp = model.net, xp
+        precise = {name: np.asarray(array, dtype=precision) for name, array in model.params.items()}
+        self._weights = {name: xp.asarray(precise[name]) for name in model.net.shapes()}
+        self._dtype = self._weights["w0"].dtype
+        self._mean = np.asarray(model.params["input_mean"], dtype=float)
+        self._scale = 1.0 / np.asarray(model.params["input_scale"], dtype=float)
+
+    def of(self, member: Annotated[Array, "P"]) -> dict[str, Array]:
+        return {name: self._xp.take(array, member, axis=0) for name, array in self._weights.items()}
+
+    def __call__(
+        self, x: Annotated[Array, "... in"], of: Mapping[str, Array] | None = None
+    ) -> tuple[Annotated[Array, "M ... n"], Annotated[Array, "M ... n"] | None]:
+        xp, net, weights = self._xp, self._net, self._weights if of is None else of
+        x = xp.asarray((x - _like(xp, x, self._mean)) * _like(xp, x, self._scale), dtype=self._dtype)
+        first = 1 if of is None else x.shape[0]
+        raw = networks.forward(xp, net, weights, xp.reshape(x, (first, -1, x.shape[-1])))
+        mean, variance = networks.mean_and_variance(xp, net, weights, raw)
+        shape = (mean.shape[0], *(x.shape[:-1] if of is None else x.shape[1:-1]), net.outputs)
+        deviation = None if variance is None else xp.reshape(xp.sqrt(variance), shape)
+        return xp.reshape(mean, shape), deviation
 
 
 class Ensemble:
     """The model. Arrays of ``xp``; any leading axes, particles one of samples."""
 
-    def __init__(self, config: Config, model: Model, robot: Robot, xp: Any) -> None:
+    def __init__(
+        self, config: Propagation, model: Described, robot: Robot, xp: Any, members: Callable[[Any], Members]
+    ) -> None:
+        """``members`` makes the networks of a model."""
         model_folder.check_robot(model, robot)
         self.config, self.robot, self.xp = config, robot, xp
         self.dt = model.spec.dt
         self.particles = config.particles or model.net.members
         self._reference = Kinematic(self.dt, robot, xp)
+        self._members = members
         self._take(model)
 
     @property
@@ -79,7 +140,7 @@ class Ensemble:
         """Of ``disagreement`` and ``one_vs_rest`` on data held out, for a gate; empty: it was never calibrated."""
         return self.model.facts.get("calibration", {}).get("quantiles", {})
 
-    def swap(self, model: Model) -> None:
+    def swap(self, model: Described) -> None:
         """Another model of the same kind, as after retraining; planners that hold this one go on with it."""
         if model.spec != self.model.spec or model.net.members != self.model.net.members:
             raise ModelError(
@@ -88,15 +149,12 @@ class Ensemble:
             )
         self._take(model)
 
-    def _take(self, model: Model) -> None:
-        xp = self.xp
-        self.model = model
-        precise = {name: np.asarray(array, dtype=self.config.precision) for name, array in model.params.items()}
-        self._weights = {name: xp.asarray(precise[name]) for name in model.net.shapes()}
-        self._norm = {name: np.asarray(model.params[name], dtype=float) for name in precise.keys() - self._weights}
-        self._dtype = self._weights["w0"].dtype
-        members = np.arange(self.particles) % model.net.members
-        self._member = xp.asarray(members)
+    def _take(self, model: Described) -> None:
+        self.model, self._said = model, self._members(model)
+        self._usual_mean, self._usual_scale = (
+            np.asarray(model.params[f"output_{name}"], dtype=float) for name in ("mean", "scale")
+        )
+        self._member = self.xp.asarray(np.arange(self.particles) % model.net.members)
 
     # --- Of one state ---------------------------------------------------------------------------------
 
@@ -130,7 +188,7 @@ class Ensemble:
         share = xp.clip(behind, 0.0, 1.0)
         speed = s[REFERENCE][..., nj:]
         ago = xp.concat([speed * (share * self.dt), xp.zeros_like(speed)], axis=-1)
-        commanded = xp.matmul(speed, self._like(speed, np.linalg.pinv(self.robot.channels.coupling).T))
+        commanded = xp.matmul(speed, _like(xp, speed, np.linalg.pinv(self.robot.channels.coupling).T))
         later, _ = self._next({**s, REFERENCE: s[REFERENCE] - ago}, commanded, {})
         moved = {part.name: s[part.name] + (later[part.name] - s[part.name]) * share for part in self.spec.parts}
         return {**s, **moved}
@@ -177,10 +235,10 @@ class Ensemble:
     def rollout(self, s: Latent, u: Annotated[Array, "... H nu"], noise: Noise) -> tuple[Features, Mapping[str, Array]]:
         """As ``core.stepwise``, but what the members say is compared once, at the end."""
         xp, scattered, rows, sayings = self.xp, MEMBER in s, [self.features(s)], []
-        weights = self._of(s[MEMBER]) if scattered else self._weights
+        whose = self._said.of(s[MEMBER]) if scattered else None
         for k in range(u.shape[-2]):
             drawn = {name: draw[..., k, :] for name, draw in noise.items()}
-            s, said = self._next(s, u[..., k, :], drawn, weights)
+            s, said = self._next(s, u[..., k, :], drawn, whose)
             rows.append(self.features(s))
             sayings.append(said)
         rows[0] = {name: xp.broadcast_to(x, rows[1][name].shape) for name, x in rows[0].items()}
@@ -192,20 +250,22 @@ class Ensemble:
         return self._differences(self._next(s, u, {})[1], False)
 
     def _next(
-        self, s: Latent, u: Array, noise: Noise, weights: Mapping[str, Array] | None = None
+        self, s: Latent, u: Array, noise: Noise, whose: Any = None
     ) -> tuple[dict[str, Array], Annotated[Array, "M ... n"]]:
         """The next state, and what each member (or particle's member) says of it, in units of what is usual."""
         xp, spec, scattered = self.xp, self.spec, MEMBER in s
         lead = np.broadcast_shapes(s["q"].shape[:-1], u.shape[:-1])
         wide = {name: xp.broadcast_to(x, (*lead, x.shape[-1])) for name, x in s.items() if name != MEMBER}
         u = xp.broadcast_to(u, (*lead, u.shape[-1]))
-        if not scattered:
-            weights = self._weights
-        elif weights is None or DEAL in noise:
-            weights = self._of(self._dealt(s[MEMBER], noise))
-        mean, spread = self._said(wide, u, weights, scattered)
+        if scattered and (whose is None or DEAL in noise):
+            whose = self._said.of(self._dealt(s[MEMBER], noise))
+        mean, spread = self._said(inputs(spec, xp, wide, u), whose)
         if scattered:
-            change = mean if spread is None or WHITE not in noise else mean + spread * self._cast(noise[WHITE])
+            change = (
+                mean
+                if spread is None or WHITE not in noise
+                else mean + spread * xp.asarray(noise[WHITE], dtype=spread.dtype)
+            )
         else:
             change = xp.mean(mean, axis=0)
         change = xp.asarray(change, dtype=wide["q"].dtype)
@@ -220,24 +280,6 @@ class Ensemble:
         if scattered:
             after[MEMBER] = s[MEMBER]
         return after, said
-
-    def _said(
-        self, s: Latent, u: Array, weights: Mapping[str, Array] | None, scattered: bool
-    ) -> tuple[Annotated[Array, "M ... n"], Annotated[Array, "M ... n"] | None]:
-        """Mean and deviation that the members give, normalised: of particles their own, of one state everybody's."""
-        xp, net, weights = self.xp, self.model.net, weights or self._weights
-        x = inputs(self.spec, xp, s, u)
-        x = self._cast((x - self._like(x, self._norm["input_mean"])) * self._like(x, 1.0 / self._norm["input_scale"]))
-        first = x.shape[0] if scattered else 1
-        raw = networks.forward(xp, net, weights, xp.reshape(x, (first, -1, x.shape[-1])))
-        mean, variance = networks.mean_and_variance(xp, net, weights, raw)
-        shape = (mean.shape[0], *(x.shape[1:-1] if scattered else x.shape[:-1]), net.outputs)
-        deviation = None if variance is None else xp.reshape(xp.sqrt(variance), shape)
-        return xp.reshape(mean, shape), deviation
-
-    def _of(self, member: Annotated[Array, "P"]) -> dict[str, Array]:
-        """The weights of particles."""
-        return {name: self.xp.take(array, member, axis=0) for name, array in self._weights.items()}
 
     def _dealt(self, member: Annotated[Array, "P"], noise: Noise) -> Annotated[Array, "P"]:
         """The members dealt anew: the order of the draws, of equal ones that in which they stand."""
@@ -264,23 +306,22 @@ class Ensemble:
 
     def _usual(self, change: Array) -> Array:
         """A change in its own units."""
-        return change * self._like(change, self._norm["output_scale"]) + self._like(change, self._norm["output_mean"])
+        return change * _like(self.xp, change, self._usual_scale) + _like(self.xp, change, self._usual_mean)
 
     def _in_units(self, s: Latent) -> Array:
         """The predicted parts of a state in units of what is usual of their changes."""
         x = self.xp.concat([s[part.name] for part in self.spec.predicted], axis=-1)
-        return x * self._like(x, 1.0 / self._norm["output_scale"])
+        return x * _like(self.xp, x, 1.0 / self._usual_scale)
 
-    def _cast(self, x: Array) -> Array:
-        return self.xp.asarray(x, dtype=self._dtype)
 
-    def _like(self, x: Array, values: np.ndarray) -> Array:
-        return self.xp.asarray(values, dtype=x.dtype, device=x.device)
+def _like(xp: Any, x: Array, values: np.ndarray) -> Array:
+    return xp.asarray(values, dtype=x.dtype, device=x.device)
 
 
 def of(model: Model, robot: Robot, xp: Any = np, config: Config | None = None) -> Ensemble:
     """The dynamics of a model that is in memory."""
-    return Ensemble(config or Config(), model, robot, xp)
+    chosen = config or Config()
+    return Ensemble(chosen, model, robot, xp, lambda model: Weights(model, chosen.precision, xp))
 
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
@@ -290,4 +331,4 @@ def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
             f"ensemble.model = '' for robot '{robot.name}': it takes a model folder, with {model_folder.CARD} and "
             f"{model_folder.WEIGHTS}"
         )
-    return Ensemble(config, model_folder.read(Path(config.model)), robot, xp)
+    return of(model_folder.read(Path(config.model)), robot, xp, config)
