@@ -38,7 +38,7 @@ PARITY = 1e-5
 """Largest error of the graph, relative to the outputs' scale."""
 PROBES = 256
 """Inputs that parity is tried on, at each distance."""
-DISTANCES = (1.0, 10.0)
+DISTANCES = (1.0, 4.0)
 """Deviations of the data within which they are drawn."""
 HELD_OUT = 10_000
 """Seeds of new episodes are counted from here, beyond those of evaluations."""
@@ -126,34 +126,38 @@ def _repeatable(run: Run) -> tuple[str, str]:
     return shlex.join([*words, "--out", str(run.folder)]), str(run.folder)
 
 
-def judged_anew(source: Source, episodes: int, told: Callable[[Episode], None] = lambda _: None) -> Source:
-    """The model of a run judged on new episodes, of the run's planner with this model.
+def judged_anew(
+    source: Source, episodes: int, told: Callable[[str, Episode], None] = lambda _kind, _episode: None
+) -> Source:
+    """The model of a run judged on new episodes: as many of its planner with this model as at random.
 
     A learner fits to every episode that it has, so none of the run's own is left; these have seeds that no trial and
-    no evaluation has. ``told`` is called after each.
+    no evaluation has. Where the planner has its way hardly anything moves, and where nothing does there is little that
+    could be foreseen: hence the random ones, as the learner explores. ``told`` is called after each.
     """
     from mbrl_control.calibration import judged
     from mbrl_control.config import build
     from mbrl_control.dynamics import ensemble
-    from mbrl_control.evaluate import run_episode
     from mbrl_control.learning import EVALUATION
 
     lab, model = source.lab, source.model
     assert lab is not None
     settings = build(ensemble.Config, lab.settings.of("dynamics"), "ensemble.")
     dynamics = ensemble.of(model, lab.robot, np, settings)
-    parts = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
-    seeds, recordings, scores = [EVALUATION + HELD_OUT + k for k in range(episodes)], [], []
-    for number, seed in enumerate(seeds):
-        episode = run_episode(parts, seed, iterations=lab.options.iterations)
-        told(episode)
+    planned = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
+    random = registry.make("learners", lab.names["learner"], lab, overrides=lab.settings.of("learners")).exploring()
+    recordings, told_of = [], []
+    for number, (kind, parts) in enumerate([("plan", planned), ("explore", random)] * episodes):
+        seed = EVALUATION + HELD_OUT + number
+        episode = lab.run_episode(parts, seed)
+        told(kind, episode)
         recordings.append(replace(lab.recorded(episode, number), source=f"held out, seed {seed}"))
-        scores.append({"score": episode.total, "success": episode.success})
+        told_of.append({"kind": kind, "seed": seed, "score": episode.total, "success": episode.success})
     facts = dict(model.facts)
     horizon = facts.get("fit", {}).get("horizon", HORIZON)
     facts |= judged(model, recordings, horizon) if recordings else {}
     facts["data"] = {**facts.get("data", {}), "held_out_sha256": [one.sha256 for one in recordings]}
-    facts["held_out"] = {"seeds": seeds, "planner": lab.names["planner"], "episodes": scores}
+    facts["held_out"] = {"planner": lab.names["planner"], "episodes": told_of}
     return replace(source, model=replace(model, facts=facts))
 
 

@@ -87,7 +87,7 @@ class Pets:
         took: list[float] = []
         if kind == "explore":
             lab.on_step("at random")
-            episode = lab.episode(self._wandering(), number, self._told(kind, took))
+            episode = lab.episode(self.exploring(), number, self._told(kind, took))
         else:
             self._fit(lab.run.recordings(), took)
             episode = lab.episode(self.parts(), number, self._told(kind, took))
@@ -120,7 +120,8 @@ class Pets:
             self._parts = self.lab.parts_with(planner, self._dynamics, "ensemble")
         return self._parts
 
-    def _wandering(self) -> Parts:
+    def exploring(self) -> Parts:
+        """What acts at random."""
         wander = Wander(self.lab.robot, self.lab.task, self.config.beta)
         return self.lab.parts_with(wander, wander.dynamics, "none")
 
