@@ -221,7 +221,7 @@ def mbrl(capsys, monkeypatch, tmp_path):
     return run
 
 
-QUICK = ["--robot", "pendulum", "--dynamics", "analytic", "--seconds", "0.3", "mppi.samples:=8", "--json", "o.json"]
+QUICK = ["--robot", "pendulum", "--model", "analytic", "--seconds", "0.3", "mppi.samples:=8", "--json", "o.json"]
 
 
 def test_eval_compares_and_its_status_is_whether_goals_were_met(mbrl, tmp_path):
@@ -242,8 +242,8 @@ def test_eval_compares_and_its_status_is_whether_goals_were_met(mbrl, tmp_path):
 
 
 def test_eval_takes_the_first_robot_that_the_task_takes():
-    assert contenders("reach", EvalConfig(dynamics=("kinematic",)), {})[0].names["robot"] == comparison.FIRST
-    assert contenders("swing_up", EvalConfig(dynamics=("analytic",)), {})[0].names["robot"] == "cartpole"
+    assert contenders("reach", EvalConfig(model=("kinematic",)), {})[0].names["robot"] == comparison.FIRST
+    assert contenders("swing_up", EvalConfig(model=("analytic",)), {})[0].names["robot"] == "cartpole"
 
 
 def test_ctrl_c_keeps_what_is_finished(mbrl, monkeypatch, tmp_path):
@@ -270,11 +270,11 @@ def test_ctrl_c_keeps_what_is_finished(mbrl, monkeypatch, tmp_path):
         (["reech"], "task 'reech': did you mean 'reach'?"),
         (["reach", "--planner", "mpi"], "planner 'mpi': did you mean 'mppi'?"),
         (["reach", "--robot", "pandaa"], "robot 'pandaa': did you mean 'panda'?"),
-        (["reach", "--dynamics", "analytic"], "dynamics 'analytic' for robot 'panda'"),
+        (["reach", "--model", "analytic"], "dynamics 'analytic' for robot 'panda'"),
         (["reach", "samples=3"], "'samples=3': parameters are written name:=value"),
         (["reach", "mppi.sample:=3"], "mppi.sample: no such parameter; did you mean 'samples'?"),
-        (["reach", "mppi.samples:=no", "--dynamics", "kinematic"], "mppi.samples = 'no': it takes a whole number"),
-        (["reach", "--planner", ""], "--planner and --dynamics: they take at least one name each"),
+        (["reach", "mppi.samples:=no", "--model", "kinematic"], "mppi.samples = 'no': it takes a whole number"),
+        (["reach", "--planner", ""], "--planner and --model: they take at least one name each"),
         (["swing_up", "--robot", "panda"], "panda"),
         (["reach", "--rate", "7"], "rate = 7 Hz: plans come at whole ticks"),
         ([], "the following arguments are required: TASK"),

@@ -12,6 +12,7 @@ from mbrl_control import registry
 from mbrl_control.config import ConfigError, nearest, param
 from mbrl_control.core import MbrlError, Task
 from mbrl_control.evaluate import Episode, Parts, assemble
+from mbrl_control.models import Located, located
 
 FIRST = "panda"
 """The robot of the demonstration."""
@@ -21,9 +22,14 @@ FIRST = "panda"
 class EvalConfig:
     """What ``mbrl eval`` compares."""
 
-    robot: str = param("", "which robot; empty: panda, or the first in 'mbrl list robots' that the task takes")
+    robot: str = param(
+        "", "which robot; empty: the model's, else panda, or the first in 'mbrl list robots' that the task takes"
+    )
     planner: tuple[str, ...] = param(("mppi",), "planners to compare, separated by commas")
-    dynamics: tuple[str, ...] = param(("mujoco",), "models to plan with, separated by commas; mujoco is the truth")
+    model: tuple[str, ...] = param(
+        ("mujoco",),
+        "models to plan with, separated by commas: dynamics, or model folders as models/NAME; mujoco is the truth",
+    )
     episodes: int = param(1, "episodes of each, with a seed each", low=1, high=10_000)
     seconds: float = param(
         0.0, "simulated time of an episode; 0: as many steps as the task says", unit="s", low=0.0, high=3600.0
@@ -38,22 +44,33 @@ class EvalConfig:
 def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> list[Parts]:
     """All that is to be compared, made, so that mistakes are told before long work."""
     registry.load("tasks", task)
-    robot = options.robot or robot_for(task)
-    prefixes = {name.rsplit(".", 1)[-1] for name in (task, robot, *options.planner, *options.dynamics)}
+    models = {word: located(word) for word in options.model}
+    robot = options.robot or robot_of(models) or robot_for(task)
+    used = (task, robot, *options.planner, *(model.dynamics for model in models.values()))
+    prefixes = {name.rsplit(".", 1)[-1] for name in used}
     for key in settings:
         prefix, _, rest = key.partition(".")
         if not rest or prefix not in prefixes:
             raise ConfigError(
                 f"{key}: nothing here has such a parameter; it takes PART.NAME, {nearest(prefix, prefixes)}"
             )
-    found = [
-        assemble(robot, task, planner, dynamics, settings)
-        for dynamics in options.dynamics
-        for planner in options.planner
-    ]
+    found = []
+    for word, model in models.items():
+        for planner in options.planner:
+            parts = assemble(robot, task, planner, model.dynamics, {**settings, **model.settings})
+            found.append(replace(parts, names={**parts.names, "model": word}))
     if not found:
-        raise ConfigError("--planner and --dynamics: they take at least one name each")
+        raise ConfigError("--planner and --model: they take at least one name each")
     return found
+
+
+def robot_of(models: Mapping[str, Located]) -> str:
+    """The robot that models were learned of; empty where none of them says."""
+    names = {model.robot: word for word, model in models.items() if model.robot}
+    if len(names) > 1:
+        told = " and ".join(f"'{word}' of {robot}" for robot, word in names.items())
+        raise ConfigError(f"--model: {told}; models that are compared are of one robot")
+    return next(iter(names), "")
 
 
 def in_full(options: EvalConfig, task: Task) -> EvalConfig:
@@ -106,7 +123,7 @@ class Scores:
         p50, p99 = self.plan_ms()
         return {
             "planner": self.names["planner"],
-            "model": self.names["dynamics"],
+            "model": self.names.get("model", self.names["dynamics"]),
             "goals met": f"{self.met}/{len(self.episodes)}",
             "after": f"{met_at:.1f} s" if np.isfinite(met_at) else "-",
             "score": f"{middle:.1f} ({low:.1f} to {high:.1f})",

@@ -42,7 +42,7 @@ def located(word: str) -> Located:
         )
     found = _card(folder)
     settings = {**found.get("planned_with", {}), "onnx.model": str(folder.resolve())}
-    return Located("onnx", settings, found["robot"])
+    return Located("onnx", settings, found.get("registered") or found["robot"])
 
 
 def card(word: str) -> Mapping[str, Any]:
@@ -77,6 +77,6 @@ def _folder(word: str) -> Path:
     names, models = registry.names("dynamics"), shipped()
     there = f"models/ has {', '.join(models)}" if models else "models/ has none"
     raise ModelError(
-        f"model '{word}': {nearest(word, [*names, *models])} It takes one of 'mbrl list dynamics', or a model folder "
+        f"model '{word}': {nearest(word, [*names, *models])}; it takes one of 'mbrl list dynamics', or a model folder "
         f"or its name in models/ ({there})"
     )
