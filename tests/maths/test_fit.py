@@ -75,7 +75,7 @@ def test_the_90_percent_interval_covers_a_noisy_linear_system_and_the_deviation_
     for share in model.facts["calibration"]["coverage_90"].values():
         assert 0.85 <= share <= 0.95
     held_out = steps(spec(), linear(4, 2, noise))
-    raw = calibration.raw(np, spec(), model.net, model.params, held_out.before, held_out.u)
+    raw = calibration.raw(np, spec(), model.net, model.params, held_out.before, held_out.drive)
     _, variance = networks.mean_and_variance(np, model.net, model.params, raw)
     assert variance is not None
     deviation = np.sqrt(variance.mean(axis=(0, 1))) * model.params["output_scale"]
@@ -93,7 +93,7 @@ def test_quantiles_are_of_what_the_model_measures_at_run_time(swings):
     model = fit(SMALL, spec(), swings[:8], swings[8:])
     data = steps(spec(), swings[8:])
     dynamics = ensemble.of(model, pendulum(), config=ensemble.Config(precision="float64"))
-    measured = dynamics.measure(data.before, data.u)
+    measured = dynamics.measure(data.before, data.drive)
     for name, quantiles in dynamics.quantiles.items():
         for q, value in quantiles.items():
             assert value == pytest.approx(float(np.quantile(measured[name], float(q))), rel=1e-4), (name, q)
@@ -104,11 +104,11 @@ def test_open_loop_is_the_models_own_rollout(swings):
     model = fit(SMALL, spec(), swings[:3])
     seen = windows(spec(), swings[8:], 6, 7)
     params = {name: array.astype(float) for name, array in model.params.items()}
-    found = calibration.open_loop(np, spec(), model.net, params, seen.states, seen.u)
+    found = calibration.open_loop(np, spec(), model.net, params, seen.states, seen.drive)
     dynamics = ensemble.of(model, pendulum(), config=ensemble.Config(precision="float64", propagation="mean"))
-    for w in range(len(seen.u)):
+    for w in range(len(seen.drive)):
         start = {name: rows[w, 0] for name, rows in seen.states.items()}
-        features, _ = dynamics.rollout(dynamics.scatter(start), seen.u[w : w + 1], {})
+        features, _ = dynamics.rollout(dynamics.scatter(start), seen.drive[w : w + 1], {})
         for name, rows in features.items():
             np.testing.assert_allclose(found[name][:, w], rows[:, 0, 1:], rtol=1e-9, atol=1e-12)
 
@@ -146,7 +146,7 @@ def test_each_member_keeps_the_weights_of_its_best_epoch(swings):
     seen = windows(spec(), swings[6:8], 5, 64)
     data = steps(spec(), swings[:6])
     params = {name: array.astype(float) for name, array in model.params.items()}
-    foreseen = calibration.open_loop(np, spec(), model.net, params, seen.states, seen.u)
+    foreseen = calibration.open_loop(np, spec(), model.net, params, seen.states, seen.drive)
     errors = calibration.missed(spec(), np, foreseen, seen.states)
     scale = calibration.scales(spec(), data)
     squares = np.concatenate([(error / scale[name]) ** 2 for name, error in errors.items()], axis=-1)

@@ -35,11 +35,11 @@ def raw(
     net: Net,
     params: Mapping[str, Array],
     state: Mapping[str, Array],
-    u: Array,
+    drive: Array,
     activations: Mapping[str, Activation] = ACTIVATIONS,
 ) -> Annotated[Array, "E B out"]:
     """What the networks give, normalised; states are [B n], or [E B n] with one for each member."""
-    x = (inputs(spec, xp, state, u) - params["input_mean"]) / params["input_scale"]
+    x = (inputs(spec, xp, state, drive) - params["input_mean"]) / params["input_scale"]
     return forward(xp, net, params, x if x.ndim == 3 else x[None], activations)
 
 
@@ -49,19 +49,19 @@ def open_loop(
     net: Net,
     params: Mapping[str, Array],
     states: Mapping[str, Array],
-    u: Array,
+    drive: Array,
     activations: Mapping[str, Activation] = ACTIVATIONS,
 ) -> dict[str, Annotated[Array, "E W H n"]]:
     """What each member foresees of windows [W H+1 n] from their first rows; references and commands are given."""
     parts = [part.name for part in spec.parts]
     given = [name for name in (REFERENCE, COMMANDS) if name in states]
-    lead = (net.members, u.shape[0])
+    lead = (net.members, drive.shape[0])
     state = {name: xp.broadcast_to(states[name][:, 0], (*lead, states[name].shape[-1])) for name in parts}
     rows = []
-    for k in range(u.shape[1]):
+    for k in range(drive.shape[1]):
         beside = {name: xp.broadcast_to(states[name][:, k], (*lead, states[name].shape[-1])) for name in given}
-        control = xp.broadcast_to(u[:, k], (*lead, u.shape[-1]))
-        mean = raw(xp, spec, net, params, {**state, **beside}, control, activations)[..., : net.outputs]
+        driving = xp.broadcast_to(drive[:, k], (*lead, drive.shape[-1]))
+        mean = raw(xp, spec, net, params, {**state, **beside}, driving, activations)[..., : net.outputs]
         state = advanced(spec, state, mean * params["output_scale"] + params["output_mean"])
         rows.append(state)
     return {name: xp.stack([row[name] for row in rows], axis=-2) for name in parts}
@@ -92,7 +92,7 @@ def judged(model: Model, held_out: Sequence[Recording], horizon: int) -> dict[st
     rmse = np.sqrt(np.mean(np.square(error), axis=0))
     metrics: dict[str, Any] = {
         "held_out_episodes": len(held_out),
-        "held_out_steps": len(data.u),
+        "held_out_steps": len(data.drive),
         "usual_change": dict(zip(names, usual, strict=True)),
         "one_step_rmse": dict(zip(names, rmse, strict=True)),
         "one_step_r2": dict(zip(names, 1.0 - np.square(rmse / usual), strict=True)),
@@ -115,7 +115,7 @@ def one_step(
 ) -> tuple[Annotated[np.ndarray, "B n"], Annotated[np.ndarray, "E B n"], Annotated[np.ndarray, "E B n"] | None]:
     """True changes, and mean and variance of what each member foresees, all normalised."""
     truth = (changes(model.spec, np, data.before, data.after) - params["output_mean"]) / params["output_scale"]
-    said = raw(np, model.spec, model.net, params, data.before, data.u)
+    said = raw(np, model.spec, model.net, params, data.before, data.drive)
     return truth, *mean_and_variance(np, model.net, params, said)
 
 
@@ -123,7 +123,7 @@ def open_loop_rmse(
     model: Model, params: Mapping[str, np.ndarray], seen: Windows
 ) -> dict[str, Annotated[np.ndarray, "H n"]]:
     """Root mean square error of the mean over members after each step."""
-    foreseen = open_loop(np, model.spec, model.net, params, seen.states, seen.u)
+    foreseen = open_loop(np, model.spec, model.net, params, seen.states, seen.drive)
     return _rmse(model.spec, {name: rows.mean(axis=0) for name, rows in foreseen.items()}, seen)
 
 

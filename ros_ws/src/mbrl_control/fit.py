@@ -158,7 +158,7 @@ class _Fit:
     ) -> None:
         self.config, self.spec, self.device = config, spec, _device(config.device)
         data = steps(spec, train)
-        x, y = inputs(spec, np, data.before, data.u), changes(spec, np, data.before, data.after)
+        x, y = inputs(spec, np, data.before, data.drive), changes(spec, np, data.before, data.after)
         norm = normaliser(x, y)
         self.net = Net(
             config.members, x.shape[1], (config.width,) * config.layers, y.shape[1], config.head, config.activation
@@ -180,7 +180,7 @@ class _Fit:
         self._scales = {name: self._put(array) for name, array in scales(spec, data).items()}
         self._held_out = windows(spec, validation, config.horizon, WINDOWS) if validation else None
         self._seen = {n: self._put(a) for n, a in self._held_out.states.items()} if self._held_out else {}
-        self._u = self._put(self._held_out.u) if isinstance(self._held_out, Windows) else None
+        self._u = self._put(self._held_out.drive) if isinstance(self._held_out, Windows) else None
         self._best = {name: array.detach().clone() for name, array in self._params.items()}
         self._error = np.full(config.members, np.inf)
         self._progressed = self.epoch = 0

@@ -4,11 +4,12 @@ The state is an ordered list of named *parts*: the joints' ``q`` and ``v``, and 
 of a pushed object. Each element is ``linear``, or an ``angle``, which the network sees as sine and cosine and whose
 changes are counted modulo a turn. The network reads
 
-    [features of the parts, q_ref - q, v_ref, the last L commands, u]
+    [features of the parts, the last L commands, u]                              of a robot that takes torques
+    [features of the parts, q_ref - q, v_ref, the last L commands, v_ref']       of one that follows a reference
 
-where the middle ones are there for a robot that is commanded by reference velocities: its joints follow a reference
-that is known exactly and need not be learned, and without it joints behind a servo have no memory of what they were
-told. It predicts, in units of what is usual in the data, one of two structures:
+Joints behind a servo have no memory of what they were told: the reference is. It is known exactly and need not be
+learned, the velocity v_ref' that a command leads to included: from u alone the network would have to find out how far a
+reference may change in one step (of the Panda's joint speeds that leaves twice the error). It predicts, in units of what is usual in the data, one of two structures:
 
     delta           x' = x + d            for every part
     acceleration    v' = v + d            for parts with a rate; and  q' = q + dt (v + v') / 2,  for free
@@ -110,6 +111,8 @@ class Spec:
         if self.follows:
             found += [f"q_ref - q {joint}" for joint in self.joints] + [f"v_ref {joint}" for joint in self.joints]
         found += [f"u[-{ago}] {name}" for ago in range(self.latency, 0, -1) for name in self.channels]
+        if self.follows:
+            return (*found, *(f"v_ref' {joint}" for joint in self.joints))
         return (*found, *(f"u {name}" for name in self.channels))
 
     @property
@@ -231,9 +234,12 @@ def columns(x: Array, which: Sequence[int]) -> list[Array]:
 
 
 def inputs(
-    spec: Spec, xp: Any, state: Mapping[str, Annotated[Array, "... n"]], u: Annotated[Array, "... nu"]
+    spec: Spec, xp: Any, state: Mapping[str, Annotated[Array, "... n"]], drive: Annotated[Array, "... n"]
 ) -> Annotated[Array, "... in"]:
-    """What the network reads, before it is normalised; all leading axes alike."""
+    """What the network reads, before it is normalised; all leading axes alike.
+
+    ``drive`` is u, or of a robot that follows a reference its v_ref at the end of the step.
+    """
     found: list[Array] = []
     for part in spec.parts:
         x = state[part.name]
@@ -247,7 +253,7 @@ def inputs(
         found += [reference[..., :nj] - state["q"], reference[..., nj:]]
     if spec.latency:
         found.append(state[COMMANDS])
-    return xp.concat([*found, u], axis=-1)
+    return xp.concat([*found, drive], axis=-1)
 
 
 def wrapped(xp: Any, part: Part, change: Annotated[Array, "... n"]) -> Annotated[Array, "... n"]:

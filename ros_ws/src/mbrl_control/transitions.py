@@ -21,21 +21,22 @@ class Steps:
 
     before: States
     """Each [B n]."""
-    u: Annotated[np.ndarray, "B nu"]
+    drive: Annotated[np.ndarray, "B n"]
+    """As ``model.inputs`` takes it."""
     after: States
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Stretches of one length, to be foreseen from their first row and all of their controls."""
+    """Stretches of one length, to be foreseen from their first row and all that drives them."""
 
     states: States
     """Each [W H+1 n]."""
-    u: Annotated[np.ndarray, "W H nu"]
+    drive: Annotated[np.ndarray, "W H n"]
 
     @property
     def horizon(self) -> int:
-        return self.u.shape[1]
+        return self.drive.shape[1]
 
 
 def states(spec: Spec, recording: Recording) -> dict[str, np.ndarray]:
@@ -65,6 +66,11 @@ def states(spec: Spec, recording: Recording) -> dict[str, np.ndarray]:
     return found
 
 
+def driving(spec: Spec, recording: Recording) -> Annotated[np.ndarray, "T n"]:
+    """What ``model.inputs`` takes as the drive of each step."""
+    return recording.arrays()["v_ref"][1:] if spec.follows else recording.u
+
+
 def steps(spec: Spec, recordings: Sequence[Recording]) -> Steps:
     """All steps of recordings."""
     if not recordings:
@@ -73,7 +79,7 @@ def steps(spec: Spec, recordings: Sequence[Recording]) -> Steps:
     names = all_states[0]
     before = {name: np.concatenate([found[name][:-1] for found in all_states]) for name in names}
     after = {name: np.concatenate([found[name][1:] for found in all_states]) for name in names}
-    return Steps(before, np.concatenate([recording.u for recording in recordings]), after)
+    return Steps(before, np.concatenate([driving(spec, recording) for recording in recordings]), after)
 
 
 def windows(spec: Spec, recordings: Sequence[Recording], horizon: int, most: int) -> Windows:
@@ -83,4 +89,4 @@ def windows(spec: Spec, recordings: Sequence[Recording], horizon: int, most: int
     chosen = [starts[int(j)] for j in np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round())]
     all_states = [states(spec, recording) for recording in recordings]
     cut = {name: np.stack([all_states[i][name][k : k + horizon + 1] for i, k in chosen]) for name in all_states[0]}
-    return Windows(cut, np.stack([recordings[i].u[k : k + horizon] for i, k in chosen]))
+    return Windows(cut, np.stack([driving(spec, recordings[i])[k : k + horizon] for i, k in chosen]))

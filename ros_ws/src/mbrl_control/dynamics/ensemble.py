@@ -259,7 +259,8 @@ class Ensemble:
         u = xp.broadcast_to(u, (*lead, u.shape[-1]))
         if scattered and (whose is None or DEAL in noise):
             whose = self._said.of(self._dealt(s[MEMBER], noise))
-        mean, spread = self._said(inputs(spec, xp, wide, u), whose)
+        after, drive = self._driven(wide, u)
+        mean, spread = self._said(inputs(spec, xp, wide, drive), whose)
         if scattered:
             change = (
                 mean
@@ -269,17 +270,23 @@ class Ensemble:
         else:
             change = xp.mean(mean, axis=0)
         change = xp.asarray(change, dtype=wide["q"].dtype)
-        after: dict[str, Array] = advanced(spec, wide, self._usual(change))
+        after |= advanced(spec, wide, self._usual(change))
         said = mean if not scattered else self._in_units(wide) + mean
-        if spec.follows:
-            reference, nj = wide[REFERENCE], self.robot.nj
-            moved, _, _ = self._reference.step({"q": reference[..., :nj], "v": reference[..., nj:]}, u, {})
-            after[REFERENCE] = xp.concat([moved["q"], moved["v"]], axis=-1)
-        if spec.latency:
-            after[COMMANDS] = remembered(xp, wide[COMMANDS], u)
         if scattered:
             after[MEMBER] = s[MEMBER]
         return after, said
+
+    def _driven(self, s: Latent, u: Array) -> tuple[dict[str, Array], Array]:
+        """What is known of the next state, reference and last commands; and what drives the joints there."""
+        after: dict[str, Array] = {}
+        if self.spec.latency:
+            after[COMMANDS] = remembered(self.xp, s[COMMANDS], u)
+        if not self.spec.follows:
+            return after, u
+        reference, nj = s[REFERENCE], self.robot.nj
+        moved, _, _ = self._reference.step({"q": reference[..., :nj], "v": reference[..., nj:]}, u, {})
+        after[REFERENCE] = self.xp.concat([moved["q"], moved["v"]], axis=-1)
+        return after, moved["v"]
 
     def _dealt(self, member: Annotated[Array, "P"], noise: Noise) -> Annotated[Array, "P"]:
         """The members dealt anew: the order of the draws, of equal ones that in which they stand."""
