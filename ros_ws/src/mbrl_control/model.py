@@ -9,7 +9,8 @@ changes are counted modulo a turn. The network reads
 
 Joints behind a servo have no memory of what they were told: the reference is. It is known exactly and need not be
 learned, the velocity v_ref' that a command leads to included: from u alone the network would have to find out how far a
-reference may change in one step (of the Panda's joint speeds that leaves twice the error). It predicts, in units of what is usual in the data, one of two structures:
+reference may change in one step (of the Panda's joint speeds that leaves twice the error). It predicts, in units of
+what is usual in the data, one of two structures:
 
     delta           x' = x + d            for every part
     acceleration    v' = v + d            for parts with a rate; and  q' = q + dt (v + v') / 2,  for free
