@@ -15,11 +15,12 @@ import pytest
 from mbrl_control import registry
 from mbrl_control.config import ConfigError
 from mbrl_control.core import Goal, Observation, State
-from mbrl_control.exploration import ROOM, SIGMA, Wander
+from mbrl_control.exploration import ROOM, Wander
 from mbrl_control.learning import LearnConfig, open_lab
 from mbrl_control.model import REFERENCE
 from mbrl_control.run_folder import Run, RunError
 
+SIGMA = 0.5
 SMALL = (
     "icem.samples:=8", "icem.horizon:=4", "fit.width:=8", "fit.layers:=1", "fit.members:=2", "fit.batch:=64",
     "pets.first_epochs:=2", "pets.epochs:=1",
@@ -137,7 +138,7 @@ def test_a_line_torn_by_a_crash_is_dropped_and_a_folder_is_not_taken_twice(whole
 def test_random_controls_are_bounded_and_go_on_between_plans(robot_task: tuple[str, str]) -> None:
     robot = registry.make("robots", robot_task[0])
     task = registry.make("tasks", robot_task[1], robot)
-    wander, rng = Wander(robot, task, 1.0), np.random.default_rng(0)
+    wander, rng = Wander(robot, task, 1.0, SIGMA), np.random.default_rng(0)
     joints = State(0.0, robot.home, np.zeros(robot.nj))
     carry, played = None, []
     for k in range(200):
@@ -156,7 +157,7 @@ def test_random_controls_are_bounded_and_go_on_between_plans(robot_task: tuple[s
 def test_a_reference_that_wanders_stays_away_from_the_ends_of_the_joints() -> None:
     robot = registry.make("robots", "panda")
     task = registry.make("tasks", "reach", robot)
-    wander, rng = Wander(robot, task, 1.0), np.random.default_rng(0)
+    wander, rng = Wander(robot, task, 1.0, SIGMA), np.random.default_rng(0)
     centre, half = (robot.limits.upper + robot.limits.lower) / 2.0, (robot.limits.upper - robot.limits.lower) / 2.0
     obs, farthest = Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj))), 0.0
     for _ in range(20):

@@ -27,8 +27,6 @@ from mbrl_control.planners.icem import coloured
 
 STEPS = 64
 """Of one sequence; when it has been played, another one follows."""
-SIGMA = 0.5
-"""Standard deviation of the controls, as a fraction of each channel's bound."""
 
 ROOM = 0.8
 """Share of a joint's range, about its middle, that a reference wanders in: beyond it turns back."""
@@ -37,8 +35,9 @@ ROOM = 0.8
 class Wander:
     """A planner whose controls are coloured noise, one sequence after another."""
 
-    def __init__(self, robot: Robot, task: Task, beta: float) -> None:
-        self.robot, self.dt, self.horizon = robot, task.dt, STEPS
+    def __init__(self, robot: Robot, task: Task, beta: float, sigma: float) -> None:
+        """``sigma`` is the standard deviation of the controls, as a share of each channel's bound."""
+        self.robot, self.dt, self.horizon, self.sigma = robot, task.dt, STEPS, sigma
         self.dynamics: Dynamics = Kinematic(task.dt, robot, np)
         self._colour = coloured(STEPS, beta)
 
@@ -64,7 +63,7 @@ class Wander:
         t0 = float(carry["t0"])
         if gone >= len(u):
             bound = self.robot.channels.bound
-            u, gone, t0 = np.clip(SIGMA * bound * (self._colour @ noise["white"]), -bound, bound), 0, obs.t
+            u, gone, t0 = np.clip(self.sigma * bound * (self._colour @ noise["white"]), -bound, bound), 0, obs.t
             u = self._turned_back(obs, u)
         seq = int(carry["seq"]) + 1
         plan = self._plan(obs, u[gone:], seq)

@@ -45,6 +45,9 @@ class Config:
 
     explore: int = param(0, "random steps at first; 0: one episode", low=0, high=1_000_000)
     beta: float = param(1.0, "exponent of the random controls' spectrum; 0: white, larger: slower", low=0.0, high=10)
+    sigma: float = param(
+        0.5, "standard deviation of the random controls, as a share of each channel's bound", low=1e-3, high=10.0
+    )
     retrain_every: int = param(50, "steps of a trial between fits; 0: one fit, before it", low=0, high=1_000_000)
     first_epochs: int = param(100, "passes over the data of the first fit", low=1, high=100_000)
     epochs: int = param(20, "passes of a fit that goes on from the last one's weights", low=1, high=100_000)
@@ -122,7 +125,7 @@ class Pets:
 
     def exploring(self) -> Parts:
         """What acts at random."""
-        wander = Wander(self.lab.robot, self.lab.task, self.config.beta)
+        wander = Wander(self.lab.robot, self.lab.task, self.config.beta, self.config.sigma)
         return self.lab.parts_with(wander, wander.dynamics, "none")
 
     def _told(self, kind: str, took: list[float]) -> Callable[[Callable[[], Episode]], None]:
