@@ -25,7 +25,7 @@ import numpy as np
 
 from mbrl_control import model_folder, networks, registry
 from mbrl_control.core import MbrlError, Robot
-from mbrl_control.model import Model
+from mbrl_control.model import Model, normaliser_shapes
 from mbrl_control.onnx_graph import BATCH, OPSET, Recorder, Traced, checked, graph
 from mbrl_control.run_folder import RUN, Run
 from mbrl_control.validation import Check
@@ -213,13 +213,13 @@ def export(
     """
     if failed := [check.name for check in checks if not check.passed and check.name not in forced]:
         raise ExportError(refusal(failed))
-    model, net = source.model, source.model.net
+    model = source.model
     exporting = shlex.join(["mbrl", "export", source.folder, *(words or ("--out", str(out)))])
     command = f"{source.command} && {exporting}" if source.command else ""
     card = model_folder.card(model, source.robot, command) | {
         "registered": source.registered,
         "learned": _learned(source),
-        "normaliser": {name: model.params[name].tolist() for name in model.params if name not in net.shapes()},
+        "normaliser": {name: model.params[name].tolist() for name in normaliser_shapes(model.net)},
         "opset": OPSET,
         "validation": [asdict(check) for check in checks],
         "forced": list(forced),

@@ -85,7 +85,10 @@ def weights(model: Model) -> bytes:
 
 
 def check_place(folder: Path) -> None:
-    """Refuse to replace what is no model folder."""
+    """Refuse to replace what is no model folder, or to go where no folder can be."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ModelError(f"{folder}: {there} is not a folder; it takes one")
     if folder.exists() and not (folder / CARD).is_file():
         raise ModelError(f"{folder}: there is a folder without {CARD}; a model takes the place of a model folder only")
 

@@ -70,7 +70,7 @@ def _folder(word: str) -> Path:
     for folder in tried if word else []:
         if (folder / CARD).is_file():
             return folder
-    if path.is_dir():
+    if word and path.is_dir():
         raise ModelError(
             f"model '{word}': no {CARD} in that folder; it takes a model folder, as 'mbrl export' writes it"
         )

@@ -21,6 +21,7 @@ from typing import Any
 from mbrl_control.config import nearest
 from mbrl_control.core import MbrlError
 from mbrl_control.model import FLOOR
+from mbrl_control.model_folder import plain
 
 EXPLAINED = 0.8
 """Least share of the variance of each output."""
@@ -51,7 +52,8 @@ class Check:
 
 def examined(facts: Facts) -> list[Check]:
     """All checks, of the ``facts`` of a model."""
-    return [check(facts) for check in CHECKS.values()]
+    known = plain(facts)
+    return [check(known) for check in CHECKS.values()]
 
 
 def forced(names: Iterable[str], checks: Sequence[Check]) -> list[str]:
