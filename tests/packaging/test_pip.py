@@ -212,6 +212,7 @@ PIP_ONLY = {
     "casadi",
     "torch",
     "array_api_compat",
+    "onnx",
     "onnxruntime",
 }
 """What it cannot, or what only training and the tests import."""
