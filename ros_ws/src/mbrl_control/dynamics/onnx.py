@@ -59,6 +59,8 @@ class Places(NamedTuple):
     row: Annotated[np.ndarray, "P"]
     rows: int
     """The most that one member has."""
+    as_they_stand: bool
+    """Whether particle p is all that member p has, and nothing has to be moved."""
 
 
 class Session:
@@ -66,7 +68,7 @@ class Session:
 
     def __init__(self, model: Exported, threads: int) -> None:
         self._net = model.net
-        self._mean, self._scale = (model.params[f"output_{name}"].astype(float) for name in ("mean", "scale"))
+        self._mean, self._scale = (model.params[f"output_{name}"] for name in ("mean", "scale"))
         self._run = opened(model, threads).run
         self._outputs = ["mean", "variance"] if model.net.gaussian else ["mean"]
 
@@ -75,7 +77,8 @@ class Session:
         first = np.searchsorted(member[order], member[order])
         row = np.empty_like(order)
         row[order] = np.arange(len(member)) - first
-        return Places(member, row, int(row.max()) + 1)
+        as_they_stand = np.array_equal(member, np.arange(self._net.members))
+        return Places(member, row, int(row.max()) + 1, as_they_stand)
 
     def __call__(
         self, x: Annotated[np.ndarray, "... in"], of: Places | None = None
@@ -85,6 +88,9 @@ class Session:
             rows = np.broadcast_to(np.reshape(x, (1, -1, width)), (members, x[..., 0].size, width))
             said = self._run(self._outputs, {"x": np.ascontiguousarray(rows, dtype=np.float32)})
             found = [np.reshape(y, (members, *x.shape[:-1], -1)) for y in said]
+        elif of.as_they_stand:
+            rows = np.ascontiguousarray(np.reshape(x, (members, -1, width)), dtype=np.float32)
+            found = [np.reshape(y, (*x.shape[:-1], -1)) for y in self._run(self._outputs, {"x": rows})]
         else:
             rows = np.zeros((members, of.rows, *x.shape[1:]), dtype=np.float32)
             rows[of.member, of.row] = x
