@@ -17,8 +17,9 @@ import onnx
 import pytest
 import torch
 import yaml
+from learned import constant, record
 
-from mbrl_control import cli, core, model_folder, networks, registry, validation
+from mbrl_control import calibration, cli, core, model_folder, networks, registry, validation
 from mbrl_control.config import read_yaml
 from mbrl_control.core import MbrlError, Observation, State
 from mbrl_control.dynamics.onnx import Session, read
@@ -28,6 +29,7 @@ from mbrl_control.model_folder import CARD, GRAPH, WEIGHTS
 from mbrl_control.models import located
 from mbrl_control.networks import Net, initial
 from mbrl_control.onnx_graph import OPERATORS, OPSET, GraphError, Recorder, Traced, checked
+from mbrl_control.transitions import steps
 from mbrl_control.validation import CHECKS, examined, forced
 
 GOOD = {
@@ -355,6 +357,27 @@ def test_a_model_that_fails_is_refused_unless_forced_by_name_and_the_card_says_s
         forced(["coverag"], [])
 
 
+def test_an_interval_that_is_too_narrow_is_widened_to_hold_nine_tenths(pendulum):
+    """Members that foresee nothing of noise with deviation 0.3 and say 0.1: threefold is right; the means stay."""
+    rng = np.random.default_rng(0)
+
+    def noisy():
+        v = 0.3 * rng.standard_normal((401, 1)).cumsum(axis=0)
+        return record(pendulum, np.zeros((401, 1)), v, np.zeros((400, 1)))
+
+    model = constant(spec_for(pendulum, 0.05), np.zeros((2, 2)), deviation=0.1)
+    factor = calibration.widening(model, [noisy()])
+    assert factor[0] == 1.0
+    assert factor[1] == pytest.approx(3.0, rel=0.1)
+    wide = calibration.widened(model, factor)
+    data = steps(wide.spec, [noisy()])
+    _, before, narrow = calibration.one_step(model, dict(model.params), data)
+    _, mean, variance = calibration.one_step(wide, dict(wide.params), data)
+    np.testing.assert_array_equal(mean, before)
+    np.testing.assert_allclose(variance, narrow * factor**2, rtol=1e-5)
+    assert calibration.judged(wide, [noisy()], 5)["calibration"]["coverage_90"]["v[0]"] == pytest.approx(0.9, abs=0.04)
+
+
 # --- The card -----------------------------------------------------------------------------------------
 
 
@@ -464,6 +487,7 @@ def test_a_run_is_exported_evaluated_and_made_again_by_the_command_in_its_card(l
         (["runs/small", "--out", "m", "--trial", "1", "--best"], "--trial and --best: it takes one of them"),
         (["runs/small", "--out", "m", "--force", "coverag"], "--force coverag: no such check; did you mean 'coverage'"),
         (["runs/small", "--out", "m", "--episodes", "-1"], "--episodes = -1: it takes a whole number from 0"),
+        (["models", "--out", "m", "--calibrate", "2"], "models: neither"),
         (["runs/small"], "the following arguments are required: --out"),
         (["runs/small", "--out", "run.txt/m"], "run.txt is not a folder; it takes one"),
     ],

@@ -25,6 +25,8 @@ from mbrl_control.transitions import Steps, Windows, steps, windows
 
 INTERVAL = 0.9
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+WIDEST, HALVINGS = 100.0, 20
+"""An interval is made this many times wider at most, found by halving so often."""
 WINDOWS = 200
 """Stretches of held-out data that the open loop is judged by."""
 
@@ -133,6 +135,35 @@ def _rmse(
     """Root mean square error over windows, after each step."""
     errors = missed(spec, np, foreseen, seen.states)
     return {name: np.sqrt(np.mean(np.square(error), axis=0)) for name, error in errors.items()}
+
+
+def widening(model: Model, recordings: Sequence[Recording]) -> Annotated[np.ndarray, "n"]:
+    """What each output's deviation is to be times as large, for its 90 % interval to hold 90 % of these; 1: it does."""
+    params = {name: array.astype(float) for name, array in model.params.items()}
+    truth, mean, variance = one_step(model, params, steps(model.spec, recordings))
+    assert variance is not None
+
+    def holds(factor: Annotated[np.ndarray, "n"]) -> Annotated[np.ndarray, "n"]:
+        inside = np.abs(mixture(truth, mean, variance * np.square(factor)) - 0.5) <= INTERVAL / 2.0
+        return inside.mean(axis=0) >= INTERVAL
+
+    low = np.ones(truth.shape[-1])
+    high = np.where(holds(low), 1.0, WIDEST)
+    for _ in range(HALVINGS):
+        middle = np.sqrt(low * high)
+        enough = holds(middle)
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return high
+
+
+def widened(model: Model, factor: Annotated[np.ndarray, "n"]) -> Model:
+    """The same model, deviations ``factor`` times as large: raw log variance and both bounds are shifted."""
+    params, shift = dict(model.params), 2.0 * np.log(factor)
+    last, n = f"b{model.net.layers - 1}", model.net.outputs
+    params[last] = np.concatenate([params[last][..., :n], params[last][..., n:] + shift], axis=-1).astype(np.float32)
+    for name in ("max_log_variance", "min_log_variance"):
+        params[name] = (params[name] + shift).astype(np.float32)
+    return Model(model.spec, model.net, params, model.facts)
 
 
 def mixture(

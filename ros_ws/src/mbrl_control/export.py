@@ -73,10 +73,6 @@ class Source:
     lab: Lab | None = None
     """Where new episodes can be made, of a run."""
 
-    @property
-    def judged(self) -> bool:
-        return bool(self.model.facts.get("metrics", {}).get("held_out_steps"))
-
 
 def opened(folder: Path, trial: int | None = None, best: bool = False) -> Source:
     """The model of a run, the newest unless another one is asked for; or that of a model folder."""
@@ -127,15 +123,19 @@ def _repeatable(run: Run) -> tuple[str, str]:
 
 
 def judged_anew(
-    source: Source, episodes: int, told: Callable[[str, Episode], None] = lambda _kind, _episode: None
+    source: Source,
+    episodes: int,
+    told: Callable[[str, Episode], None] = lambda _kind, _episode: None,
+    calibrate: int = 0,
 ) -> Source:
     """The model of a run judged on new episodes: as many of its planner with this model as at random.
 
     A learner fits to every episode that it has, so none of the run's own is left; these have seeds that no trial and
     no evaluation has. Where the planner has its way hardly anything moves, and where nothing does there is little that
-    could be foreseen: hence the random ones, as the learner explores. ``told`` is called after each.
+    could be foreseen: hence the random ones, as the learner explores. ``told`` is called after each. By ``calibrate``
+    further ones of each kind, which judge nothing, intervals that are too narrow are widened.
     """
-    from mbrl_control.calibration import judged
+    from mbrl_control.calibration import judged, widened, widening
     from mbrl_control.config import build
     from mbrl_control.dynamics import ensemble
     from mbrl_control.learning import EVALUATION
@@ -147,13 +147,18 @@ def judged_anew(
     planned = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
     random = registry.make("learners", lab.names["learner"], lab, overrides=lab.settings.of("learners")).exploring()
     recordings, told_of = [], []
-    for number, (kind, parts) in enumerate([("plan", planned), ("explore", random)] * episodes):
+    for number, (kind, parts) in enumerate([("plan", planned), ("explore", random)] * (episodes + calibrate)):
         seed = EVALUATION + HELD_OUT + number
         episode = lab.run_episode(parts, seed)
         told(kind, episode)
         recordings.append(replace(lab.recorded(episode, number), source=f"held out, seed {seed}"))
         told_of.append({"kind": kind, "seed": seed, "score": episode.total, "success": episode.success})
     facts = dict(model.facts)
+    if calibrate:
+        factor = widening(model, recordings[2 * episodes :])
+        model = widened(model, factor)
+        facts["widened"] = dict(zip(model.spec.output_names, factor, strict=True))
+        recordings, told_of = recordings[: 2 * episodes], told_of[: 2 * episodes]
     horizon = facts.get("fit", {}).get("horizon", HORIZON)
     facts |= judged(model, recordings, horizon) if recordings else {}
     facts["data"] = {**facts.get("data", {}), "held_out_sha256": [one.sha256 for one in recordings]}

@@ -27,11 +27,12 @@ Exit status: 0 if it was exported, 1 if it was refused, 2 for a mistake.
 examples:
   mbrl export runs/cartpole --out models/cartpole
   mbrl export runs/cartpole --best --episodes 10 --out models/cartpole --json export.json
+  mbrl export runs/cartpole --calibrate 2 --out models/cartpole
   mbrl export runs/cartpole --trial 3 --force coverage --out models/cartpole
   mbrl export models/mine --out models/mine
   mbrl eval cartpole_swing_up --model models/cartpole
 """
-EPISODES = 3
+EPISODES, MOST = 3, 1000
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +50,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"new episodes of each kind, planned and at random, to judge the model of a run by (default {EPISODES})",
     )
     parser.add_argument(
+        "--calibrate",
+        metavar="NUMBER",
+        type=int,
+        default=0,
+        help="further new episodes, by which 90 %% intervals that are too narrow are widened (default 0: as fitted)",
+    )
+    parser.add_argument(
         "--force", metavar="CHECK", action="append", default=[], help="export even if this check fails; more than once"
     )
 
@@ -63,15 +71,20 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
 
     if args.trial is not None and args.best:
         raise MbrlError("--trial and --best: it takes one of them")
-    if not 0 <= args.episodes <= 1000:
-        raise MbrlError(f"--episodes = {args.episodes}: it takes a whole number from 0 to 1000")
+    for name in ("episodes", "calibrate"):
+        if not 0 <= (number := getattr(args, name)) <= MOST:
+            raise MbrlError(f"--{name} = {number}: it takes a whole number from 0 to {MOST}")
     forced(args.force, [])
     out, console = Path(args.out), Console(highlight=False)
     model_folder.check_place(out)
     source = opened(Path(args.source), args.trial, args.best)
     console.print(headline(source), markup=False, soft_wrap=True)
-    if source.lab is not None and not source.judged:
-        source = judged_anew(source, args.episodes, told(console, args.episodes))
+    can_widen = source.lab is not None and source.model.net.gaussian
+    if args.calibrate and not can_widen:
+        raise MbrlError(f"--calibrate {args.calibrate}: it takes a run whose members have a variance")
+    if source.lab is not None:
+        count = args.episodes + args.calibrate
+        source = judged_anew(source, args.episodes, told(console, count), args.calibrate)
     checks = examined(source.model.facts)
     show(console, checks)
     chosen = forced(args.force, checks)
@@ -97,6 +110,7 @@ def said(args: argparse.Namespace) -> Sequence[str]:
     words += ["--trial", str(args.trial)] if args.trial is not None else []
     words += ["--best"] if args.best else []
     words += ["--episodes", str(args.episodes)] if args.episodes != EPISODES else []
+    words += ["--calibrate", str(args.calibrate)] if args.calibrate else []
     return [*words, *(word for name in args.force for word in ("--force", name))]
 
 
