@@ -54,7 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         type=int,
         default=0,
-        help="further new episodes, by which 90 %% intervals that are too narrow are widened (default 0: as fitted)",
+        help="further new episodes of each kind, by which intervals that are too narrow are widened (default 0)",
     )
     parser.add_argument(
         "--force", metavar="CHECK", action="append", default=[], help="export even if this check fails; more than once"
