@@ -1,6 +1,7 @@
 """How good a model is on data that it was not fitted to, and how well it knows that.
 
-    one step    root mean square error of the ensemble's mean, and R^2 of the change, for each output
+    one step    root mean square error of the ensemble's mean, and R^2 of the change, for each output; the deviation
+                that it is compared with is the held-out changes' or, where little moves there, that of those fitted to
     open loop   the same after k steps, each member along its own predictions, for each element of the state; and
                 the error of who says that nothing will move, to compare with
     coverage    how often the truth lies in the central 90 % of the members' mixture, 1/E sum_e N(mu_e, var_e)
@@ -90,7 +91,7 @@ def judged(model: Model, held_out: Sequence[Recording], horizon: int) -> dict[st
     truth, mean, variance = one_step(model, params, data)
     names = model.spec.output_names
     error = (mean.mean(axis=0) - truth) * params["output_scale"]
-    usual = np.maximum(((truth - truth.mean(axis=0)) * params["output_scale"]).std(axis=0), 1e-12)
+    usual = np.maximum(truth.std(axis=0), 1.0) * params["output_scale"]
     rmse = np.sqrt(np.mean(np.square(error), axis=0))
     metrics: dict[str, Any] = {
         "held_out_episodes": len(held_out),

@@ -123,17 +123,13 @@ def _repeatable(run: Run) -> tuple[str, str]:
 
 
 def judged_anew(
-    source: Source,
-    episodes: int,
-    told: Callable[[str, Episode], None] = lambda _kind, _episode: None,
-    calibrate: int = 0,
+    source: Source, episodes: int, told: Callable[[Episode], None] = lambda _: None, calibrate: int = 0
 ) -> Source:
-    """The model of a run judged on new episodes: as many of its planner with this model as at random.
+    """The model of a run judged on new episodes, of the run's planner with this model.
 
     A learner fits to every episode that it has, so none of the run's own is left; these have seeds that no trial and
-    no evaluation has. Where the planner has its way hardly anything moves, and where nothing does there is little that
-    could be foreseen: hence the random ones, as the learner explores. ``told`` is called after each. By ``calibrate``
-    further ones of each kind, which judge nothing, intervals that are too narrow are widened.
+    no evaluation has. ``told`` is called after each. By ``calibrate`` further ones, which judge nothing, intervals that
+    are too narrow are widened.
     """
     from mbrl_control.calibration import judged, widened, widening
     from mbrl_control.config import build
@@ -144,25 +140,23 @@ def judged_anew(
     assert lab is not None
     settings = build(ensemble.Config, lab.settings.of("dynamics"), "ensemble.")
     dynamics = ensemble.of(model, lab.robot, np, settings)
-    planned = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
-    random = registry.make("learners", lab.names["learner"], lab, overrides=lab.settings.of("learners")).exploring()
-    recordings, told_of = [], []
-    for number, (kind, parts) in enumerate([("plan", planned), ("explore", random)] * (episodes + calibrate)):
-        seed = EVALUATION + HELD_OUT + number
+    parts = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
+    seeds, recordings, scores = [EVALUATION + HELD_OUT + k for k in range(episodes + calibrate)], [], []
+    for number, seed in enumerate(seeds):
         episode = lab.run_episode(parts, seed)
-        told(kind, episode)
+        told(episode)
         recordings.append(replace(lab.recorded(episode, number), source=f"held out, seed {seed}"))
-        told_of.append({"kind": kind, "seed": seed, "score": episode.total, "success": episode.success})
+        scores.append({"score": episode.total, "success": episode.success})
     facts = dict(model.facts)
     if calibrate:
-        factor = widening(model, recordings[2 * episodes :])
+        factor = widening(model, recordings[episodes:])
         model = widened(model, factor)
         facts["widened"] = dict(zip(model.spec.output_names, factor, strict=True))
-        recordings, told_of = recordings[: 2 * episodes], told_of[: 2 * episodes]
+        seeds, recordings, scores = seeds[:episodes], recordings[:episodes], scores[:episodes]
     horizon = facts.get("fit", {}).get("horizon", HORIZON)
     facts |= judged(model, recordings, horizon) if recordings else {}
     facts["data"] = {**facts.get("data", {}), "held_out_sha256": [one.sha256 for one in recordings]}
-    facts["held_out"] = {"planner": lab.names["planner"], "episodes": told_of}
+    facts["held_out"] = {"seeds": seeds, "planner": lab.names["planner"], "episodes": scores}
     return replace(source, model=replace(model, facts=facts))
 
 

@@ -50,10 +50,6 @@ class Learner(Protocol):
         """What acts best by now, for episodes that nothing is learned from."""
         ...
 
-    def exploring(self) -> Parts:
-        """What acts while nothing is known yet."""
-        ...
-
 
 @dataclass
 class Lab:

@@ -47,14 +47,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="NUMBER",
         type=int,
         default=EPISODES,
-        help=f"new episodes of each kind, planned and at random, to judge the model of a run by (default {EPISODES})",
+        help=f"new episodes to judge the model of a run by (default {EPISODES})",
     )
     parser.add_argument(
         "--calibrate",
         metavar="NUMBER",
         type=int,
         default=0,
-        help="further new episodes of each kind, by which intervals that are too narrow are widened (default 0)",
+        help="further new episodes, by which intervals that are too narrow are widened (default 0)",
     )
     parser.add_argument(
         "--force", metavar="CHECK", action="append", default=[], help="export even if this check fails; more than once"
@@ -118,14 +118,11 @@ def told(console: Console, episodes: int) -> Any:
     """A function that says a line of each new episode."""
     made = 0
 
-    def tell(kind: str, episode: Any) -> None:
+    def tell(episode: Any) -> None:
         nonlocal made
         made += 1
         ended = f"   {episode.ended}" if episode.ended else ""
-        words = (
-            f"held out {made} of {2 * episodes}   {kind:7s}   steps {len(episode.u):5d}   "
-            f"score {episode.total:8.2f}{ended}"
-        )
+        words = f"held out {made} of {episodes}   steps {len(episode.u):5d}   score {episode.total:8.2f}{ended}"
         console.print(words, markup=False, soft_wrap=True)
 
     return tell
