@@ -32,7 +32,7 @@ from mbrl_control.validation import Check
 
 if TYPE_CHECKING:
     from mbrl_control.evaluate import Episode
-    from mbrl_control.learning import Lab
+    from mbrl_control.learning import Lab, Learner
 
 PARITY = 1e-5
 """Largest error of the graph, relative to the outputs' scale."""
@@ -125,11 +125,11 @@ def _repeatable(run: Run) -> tuple[str, str]:
 def judged_anew(
     source: Source, episodes: int, told: Callable[[Episode], None] = lambda _: None, calibrate: int = 0
 ) -> Source:
-    """The model of a run judged on new episodes, of the run's planner with this model.
+    """The model of a run judged on new episodes, of the run's planner with this model and at random.
 
     A learner fits to every episode that it has, so none of the run's own is left; these have seeds that no trial and
-    no evaluation has. ``told`` is called after each. By ``calibrate`` further ones, which judge nothing, intervals that
-    are too narrow are widened.
+    no evaluation has. The share of those at random is the run's, rounded down. ``told`` is called after each. By
+    ``calibrate`` further ones, which judge nothing, intervals that are too narrow are widened.
     """
     from mbrl_control.calibration import judged, widened, widening
     from mbrl_control.config import build
@@ -140,13 +140,17 @@ def judged_anew(
     assert lab is not None
     settings = build(ensemble.Config, lab.settings.of("dynamics"), "ensemble.")
     dynamics = ensemble.of(model, lab.robot, np, settings)
-    parts = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
+    planned = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
+    learner: Learner = registry.make("learners", lab.names["learner"], lab, overrides=lab.settings.of("learners"))
+    trials = lab.run.trials
+    random = episodes * sum(trial.kind == "explore" for trial in trials) // len(trials)
     seeds, recordings, scores = [EVALUATION + HELD_OUT + k for k in range(episodes + calibrate)], [], []
     for number, seed in enumerate(seeds):
-        episode = lab.run_episode(parts, seed)
+        wanders = number % max(1, episodes) < random
+        episode = lab.run_episode(learner.exploring() if wanders else planned, seed)
         told(episode)
         recordings.append(replace(lab.recorded(episode, number), source=f"held out, seed {seed}"))
-        scores.append({"score": episode.total, "success": episode.success})
+        scores.append({"kind": "explore" if wanders else "plan", "score": episode.total, "success": episode.success})
     facts = dict(model.facts)
     if calibrate:
         factor = widening(model, recordings[episodes:])

@@ -50,6 +50,10 @@ class Learner(Protocol):
         """What acts best by now, for episodes that nothing is learned from."""
         ...
 
+    def exploring(self) -> Parts:
+        """What acts at random, while nothing is known yet."""
+        ...
+
 
 @dataclass
 class Lab:

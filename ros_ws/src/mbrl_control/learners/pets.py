@@ -90,7 +90,7 @@ class Pets:
         took: list[float] = []
         if kind == "explore":
             lab.on_step("at random")
-            episode = lab.episode(self._exploring(), number, self._told(kind, took))
+            episode = lab.episode(self.exploring(), number, self._told(kind, took))
         else:
             self._fit(lab.run.recordings(), took)
             episode = lab.episode(self.parts(), number, self._told(kind, took))
@@ -123,7 +123,7 @@ class Pets:
             self._parts = self.lab.parts_with(planner, self._dynamics, "ensemble")
         return self._parts
 
-    def _exploring(self) -> Parts:
+    def exploring(self) -> Parts:
         """What acts at random."""
         wander = Wander(self.lab.robot, self.lab.task, self.config.beta, self.config.sigma)
         return self.lab.parts_with(wander, wander.dynamics, "none")
