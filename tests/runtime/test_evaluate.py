@@ -168,7 +168,7 @@ def test_an_episode_ends_where_a_joint_leaves_its_range():
 
 
 def test_a_worse_world_can_be_asked_for(panda):
-    late = run_episode(panda, 0, 0.5, world=WorldConfig(latency=0.05, noise_q=1e-3))
+    late = run_episode(replace(panda, world=WorldConfig(latency=0.05, noise_q=1e-3)), 0, 0.5)
     assert not same(late, run_episode(panda, 0, 0.5))
 
 

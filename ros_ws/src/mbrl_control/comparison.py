@@ -47,7 +47,7 @@ def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> l
     models = {word: located(word) for word in options.model}
     robot = options.robot or robot_of(models) or robot_for(task)
     used = (task, robot, *options.planner, *(model.dynamics for model in models.values()))
-    prefixes = {name.rsplit(".", 1)[-1] for name in used}
+    prefixes = {name.rsplit(".", 1)[-1] for name in used} | {"world"}
     for key in settings:
         prefix, _, rest = key.partition(".")
         if not rest or prefix not in prefixes:
@@ -57,7 +57,7 @@ def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> l
     found = []
     for word, model in models.items():
         for planner in options.planner:
-            parts = assemble(robot, task, planner, model.dynamics, {**settings, **model.settings})
+            parts = assemble(robot, task, planner, model.dynamics, {**model.settings, **settings})
             found.append(replace(parts, names={**parts.names, "model": word}))
     if not found:
         raise ConfigError("--planner and --model: they take at least one name each")

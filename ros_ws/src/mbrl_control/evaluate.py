@@ -54,6 +54,8 @@ class Parts:
     planner: Planner
     names: Mapping[str, str]
     """Of robot, task, dynamics and planner."""
+    world: Any = None
+    """What the simulated robot really is like: a ``mbrl_sim.world.Config``; None: perfect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,14 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     Model and planner step as the task does unless ``dt`` is set.
     """
     names = {"robots": robot, "tasks": task, "dynamics": dynamics, "planners": planner}
-    own = Settings(names, {**registry.load("tasks", task).settings, **(settings or {})}).of
+    found = Settings(names, {**registry.load("tasks", task).settings, **(settings or {})})
+    own = found.of
     machine = registry.make("robots", robot, overrides=own("robots"))
     wanted = registry.make("tasks", task, machine, overrides=own("tasks"))
     model = registry.make("dynamics", dynamics, machine, np, overrides=own("dynamics", dt=wanted.dt))
     made = registry.make("planners", planner, wanted, model, np, overrides=own("planners", dt=wanted.dt))
-    return Parts(machine, wanted, model, made, {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner})
+    told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner}
+    return Parts(machine, wanted, model, made, told, world_of(found))
 
 
 def world_of(settings: Settings) -> Any:
@@ -156,11 +160,10 @@ def run_episode(
     *,
     rate: float | None = None,
     iterations: int = 3,
-    world: Any = None,
     on_plan: Callable[[float], None] | None = None,
     on_step: Callable[[Callable[[], Episode]], None] | None = None,
 ) -> Episode:
-    """One episode with seed ``number``; ``world`` is a ``mbrl_sim.world.Config``, None: a perfect one.
+    """One episode with seed ``number``.
 
     Its length and the plans in a second are the task's own unless they are given. ``on_plan`` is told the simulated
     time [s] before each plan; ``on_step`` is called after each step, with a function that gives the episode so far.
@@ -175,7 +178,7 @@ def run_episode(
     if start.v.any():
         raise ConfigError(f"task '{parts.names['task']}' starts in motion: the simulation takes a start at rest")
     placed = parts.task.place(draw) if isinstance(parts.task, Places) else {}
-    loop = _Loop(parts, start.q, placed, goal, world)
+    loop = _Loop(parts, start.q, placed, goal)
     mind = _Mind(parts.planner, plan_rng, iterations)
 
     def so_far() -> Episode:
@@ -222,14 +225,12 @@ class _Mind:
 class _Loop:
     """The world, what stands between plans and it, and what is written down."""
 
-    def __init__(
-        self, parts: Parts, start: np.ndarray, placed: Mapping[str, np.ndarray], goal: np.ndarray, config: Any
-    ) -> None:
+    def __init__(self, parts: Parts, start: np.ndarray, placed: Mapping[str, np.ndarray], goal: np.ndarray) -> None:
         mjcf.mujoco()  # says what to install where it is missing
         from mbrl_sim.world import World
 
         self.robot, self.task, self.goal = parts.robot, parts.task, goal
-        self._world = World(parts.robot, config)
+        self._world = World(parts.robot, parts.world)
         self._world.reset(start, placed)
         self._steps = round(TICK * 1e9) // self._world.step_ns
         if self._steps * self._world.step_ns != round(TICK * 1e9):

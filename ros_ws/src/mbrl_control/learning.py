@@ -88,7 +88,7 @@ class Lab:
 
     def parts_with(self, planner: Planner, dynamics: Dynamics, name: str) -> Parts:
         names = {**{kind: self.names[kind] for kind in ("robot", "task", "planner")}, "dynamics": name}
-        return Parts(self.robot, self.task, dynamics, planner, names)
+        return Parts(self.robot, self.task, dynamics, planner, names, self.world)
 
     def episode(
         self, parts: Parts, number: int, on_step: Callable[[Callable[[], Episode]], None] | None = None
@@ -104,7 +104,7 @@ class Lab:
     def run_episode(
         self, parts: Parts, seed: int, on_step: Callable[[Callable[[], Episode]], None] | None = None
     ) -> Episode:
-        return run_episode(parts, seed, iterations=self.options.iterations, world=self.world, on_step=on_step)
+        return run_episode(parts, seed, iterations=self.options.iterations, on_step=on_step)
 
     def recorded(self, episode: Episode, number: int) -> Recording:
         from mbrl_control.replay import recorded

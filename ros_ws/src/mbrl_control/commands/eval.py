@@ -21,12 +21,14 @@ TEACH = """\
 Every planner with every model meets the same starts and goals, on the simulated robot, without ROS and without a
 clock: computation takes no simulated time. NAME:=VALUE sets a parameter of a part, as in 'mbrl list planners mppi'.
 A model is one of 'mbrl list dynamics', or a folder that 'mbrl export' has written, by its path or its name in models/.
+world.payload:=2 and the like make the simulated robot another one than models are told of.
 The score is the task's own, summed over an episode. docs/evaluation.md has results.
 
 Exit status: 0 if the goal was met in every episode, 1 if not, 130 after Ctrl-C, which keeps what is finished.
 
 examples:
   mbrl eval reach --model kinematic
+  mbrl eval reach --model panda,kinematic world.payload:=2 world.stiffness:=0.3
   mbrl eval swing_up --robot pendulum --seconds 5 mujoco.timestep:=0.01 mppi.samples:=64 --json out.json
   mbrl eval swing_up --robot cartpole --model analytic --planner mppi,cem,shooting --episodes 2
   mbrl eval cartpole_swing_up --model models/cartpole,mujoco --planner icem onnx.particles:=20
