@@ -111,3 +111,37 @@ def test_what_is_mounted_is_drawn_and_what_is_no_primitive_is_counted() -> None:
 def test_the_colours_are_those_of_the_world() -> None:
     colours = {part.colour for part in shapes.Figure(registry.make("robots", "panda")).parts}
     assert (240, 242, 245) in colours, "the material 'white'"
+
+
+def test_what_is_around_the_robot_is_where_its_block_says_and_stays_there() -> None:
+    robot = registry.make("robots", "pusher")
+    figure, at = shapes.Figure(robot), np.array([0.3, 0.1, -0.275])
+    before = figure.poses(robot.home)["object"].position
+    assert np.linalg.norm(before - at) > 0.1
+    seen = {"object": at, "object_velocity": np.ones(3)}
+    np.testing.assert_allclose(figure.poses(robot.home, seen)["object"].position, at, atol=1e-12)
+    np.testing.assert_allclose(figure.poses(robot.home + 0.1)["object"].position, at, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ROBOTS)
+def test_the_whole_robot_at_home_is_in_the_picture(name: str) -> None:
+    """Every vertex, of a picture that is as wide as it is high."""
+    robot = registry.make("robots", name)
+    figure = shapes.Figure(robot)
+    outlook, poses = figure.outlook(), figure.poses(robot.home)
+    ahead = (outlook.look_at - outlook.camera) / np.linalg.norm(outlook.look_at - outlook.camera)
+    right = np.cross(ahead, [0.0, 0.0, 1.0]) / np.linalg.norm(np.cross(ahead, [0.0, 0.0, 1.0]))
+    for part in figure.parts:
+        turn = np.zeros(9)
+        mujoco.mju_quat2Mat(turn, poses[part.body].wxyz)
+        seen = poses[part.body].position + part.vertices @ turn.reshape(3, 3).T - outlook.camera
+        depth, half = seen @ ahead, np.tan(outlook.field_of_view / 2.0)
+        assert depth.min() > 0.2
+        assert np.abs(seen @ right / depth).max() < half, part.body
+        assert np.abs(seen @ np.cross(right, ahead) / depth).max() < half, part.body
+
+
+def test_the_eye_goes_along_with_a_runner_and_stays_with_an_arm() -> None:
+    outlooks = {name: shapes.Figure(registry.make("robots", name)).outlook() for name in ("half_cheetah", "pusher")}
+    assert {name: outlook.follows for name, outlook in outlooks.items()} == {"half_cheetah": "torso", "pusher": ""}
+    assert outlooks["pusher"].floor.tolist() == [0.0, 0.5, -0.325]

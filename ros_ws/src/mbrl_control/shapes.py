@@ -1,4 +1,4 @@
-"""What a robot looks like: the primitives of its MJCF as triangles on its bodies, and where the bodies are.
+"""What a robot and its world look like: the primitives of the MJCF as triangles on bodies, and where the bodies are.
 
 MuJoCo reads the file (``mjcf.py``: with the robot's tool and payload) and does the kinematics, on data of our own;
 nothing is simulated here. Meshes are left out: the worlds of this project have none.
@@ -7,7 +7,7 @@ nothing is simulated here. Meshes are left out: the worlds of this project have 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,6 +21,8 @@ ROUND = 24
 """Sides of a circle."""
 SHOWN_GROUPS = 3
 """MuJoCo's own viewer shows geoms of the groups 0 to 2; higher ones are for collisions, by custom."""
+FRAMED = 2.3
+"""Extents of the world from the eye to its middle: MuJoCo's own viewer takes 1.5, in pictures that are wider."""
 UNSET = np.array([0.5, 0.5, 0.5, 1.0], dtype=np.float32)
 """The colour of a geom that has none of its own: its material's counts."""
 
@@ -46,26 +48,70 @@ class Pose:
     wxyz: Annotated[np.ndarray, "4"]
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """From where a world is looked at, and the floor that is seen."""
+
+    camera: Annotated[np.ndarray, "3"]
+    look_at: Annotated[np.ndarray, "3"]
+    field_of_view: float
+    """From below to above [rad]."""
+    floor: Annotated[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3))
+    """The middle of it."""
+    size: tuple[float, float] = (4.0, 4.0)
+    """Of the floor along x and y [m]."""
+    follows: str = ""
+    """The body that the eye goes along with; empty: it stays."""
+
+
 class Figure:
-    """A robot as its MJCF draws it."""
+    """A robot and what is around it as its MJCF draws them."""
 
     def __init__(self, robot: Robot) -> None:
         self._model: Any = mjcf.compiled(robot, mjcf.read(robot))
         self._data: Any = mjcf.mujoco().MjData(self._model)
         mjcf.reset(robot, self._model, self._data)
         self._at, _ = mjcf.addresses(self._model, robot)
+        self._scene = mjcf.Scene(self._model, robot)
         self.parts, self.left_out = _parts(self._model)
         """What is drawn, and how many geoms are not, since they are no primitives."""
         self._bodies = {part.body: self._model.body(part.body).id for part in self.parts}
 
-    def poses(self, q: Annotated[np.ndarray, "nj"]) -> Mapping[str, Pose]:
-        """Where the drawn bodies are with the joints at ``q``."""
+    def poses(
+        self, q: Annotated[np.ndarray, "nj"], blocks: Mapping[str, Annotated[np.ndarray, "n"]] | None = None
+    ) -> Mapping[str, Pose]:
+        """Where the drawn bodies are with the joints at ``q`` and what is around the robot as ``blocks`` say.
+
+        What no block says stays where it was.
+        """
         self._data.qpos[self._at] = q
+        self._scene.write(blocks or {}, self._data.qpos, self._data.qvel)
         mjcf.mujoco().mj_kinematics(self._model, self._data)
         return {
             name: Pose(self._data.xpos[body].copy(), self._data.xquat[body].copy())
             for name, body in self._bodies.items()
         }
+
+    def outlook(self) -> Outlook:
+        """As MuJoCo's own viewer begins, from farther away; along with the body that a camera of the file tracks."""
+        model, kinds = self._model, mjcf.mujoco().mjtCamLight
+        azimuth, elevation = np.radians([model.vis.global_.azimuth, model.vis.global_.elevation])
+        ahead = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
+        tracking = np.isin(model.cam_mode, [int(kinds.mjCAMLIGHT_TRACK), int(kinds.mjCAMLIGHT_TRACKCOM)])
+        follows = [model.body(int(body)).name for body in model.cam_bodyid[tracking]]
+        planes = np.flatnonzero(model.geom_type == int(mjcf.mujoco().mjtGeom.mjGEOM_PLANE))
+        floor, size = np.zeros(3), (4.0, 4.0)
+        if len(planes):
+            lowest = planes[np.argmin(model.geom_pos[planes, 2])]
+            floor, size = model.geom_pos[lowest].copy(), tuple(2.0 * model.geom_size[lowest, :2])
+        return Outlook(
+            camera=model.stat.center - FRAMED * model.stat.extent * ahead,
+            look_at=model.stat.center.copy(),
+            field_of_view=float(np.radians(model.vis.global_.fovy)),
+            floor=floor,
+            size=size,
+            follows=follows[0] if follows else "",
+        )
 
 
 def _parts(model: Any) -> tuple[tuple[Part, ...], int]:
