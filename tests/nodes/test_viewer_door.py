@@ -16,7 +16,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from mbrl_control import registry
-from mbrl_control.nodes import page
+from mbrl_control.nodes import door, page
 from mbrl_control.runtime.gate import SHIELD, Gate
 
 TOKEN = "the-token-of-this-test"
@@ -43,7 +43,7 @@ class House:
 
     def __init__(self) -> None:
         self.wishes = Wishes()
-        sock = page.listen("127.0.0.1", 0)
+        sock = door.listen("127.0.0.1", 0)
         self.port = sock.getsockname()[1]
         self.gate = Gate(TOKEN, self.port)
         self.cookie = f"{self.gate.cookie_name}={TOKEN}"
@@ -173,7 +173,7 @@ def test_a_visitor_with_the_link_sees_and_asks(house: House) -> None:
 
 
 def test_only_so_many_pages_at_a_time(house: House) -> None:
-    visitors = [Visitor(house.link) for _ in range(page.MOST_PAGES)]
+    visitors = [Visitor(house.link) for _ in range(door.MOST_PAGES)]
     try:
         assert house.knock(Cookie=house.cookie) == 503
     finally:
@@ -198,30 +198,29 @@ def test_a_page_is_never_shared_with_the_world(house: House, monkeypatch: pytest
 def test_a_huge_message_ends_the_connection_and_nothing_else(house: House) -> None:
     with Visitor(house.link) as visitor:
         until(lambda: "STOP" in visitor.buttons)
-        visitor.say({"type": "GuiUpdateMessage", "uuid": "x", "updates": {"value": "x" * 2 * page.LARGEST_MESSAGE}})
+        visitor.say({"type": "GuiUpdateMessage", "uuid": "x", "updates": {"value": "x" * 2 * door.LARGEST_MESSAGE}})
         until(lambda: not visitor._thread.is_alive())
     assert house.get("/", Cookie=house.cookie).status == 200
 
 
 def test_a_taken_port_is_the_next_one_and_any_when_asked() -> None:
-    first = page.listen("127.0.0.1", 0)
+    first = door.listen("127.0.0.1", 0)
     port = first.getsockname()[1]
-    with first, page.listen("127.0.0.1", port) as second:
-        assert port < second.getsockname()[1] <= port + page.PORTS_TRIED
+    with first, door.listen("127.0.0.1", port) as second:
+        assert port < second.getsockname()[1] <= port + door.PORTS_TRIED
 
 
-def test_all_ports_taken_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "PORTS_TRIED", 1)
-    with page.listen("127.0.0.1", 0) as taken:
+def test_all_ports_taken_is_one_clear_error() -> None:
+    with door.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(page.ViewError, match=f"the ports {port} to {port} are all taken"):
-            page.listen("127.0.0.1", port)
+        with pytest.raises(door.ViewError, match=f"cannot listen on 127.0.0.1: port {port} is taken"):
+            door.listen("127.0.0.1", port, tries=1)
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
 def test_an_address_that_is_not_ours_is_one_clear_error(host: str) -> None:
-    with pytest.raises(page.ViewError, match=f"cannot listen on {host} port 8090"):
-        page.listen(host, 8090)
+    with pytest.raises(door.ViewError, match=f"cannot listen on {host} port 8090"):
+        door.listen(host, 8090)
 
 
 def test_a_viser_that_starts_otherwise_is_no_view_and_not_an_open_one() -> None:
@@ -232,8 +231,8 @@ def test_a_viser_that_starts_otherwise_is_no_view_and_not_an_open_one() -> None:
             self.stopped = True
 
     server = Otherwise()
-    with page.listen("127.0.0.1", 0) as sock:
-        door = page.Doorkeeper(Gate(TOKEN, 1), sock)
-        with pytest.raises(page.ViewError, match="no view"):
-            door.start(lambda: server)
+    with door.listen("127.0.0.1", 0) as sock:
+        keeper = door.Doorkeeper(Gate(TOKEN, 1), sock)
+        with pytest.raises(door.ViewError, match="no view"):
+            keeper.start(lambda: server)
     assert server.stopped

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import sys
 import time
 from collections import deque
@@ -39,7 +38,7 @@ from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import LATCHED, NEWEST
 from mbrl_control.runtime import panel
 from mbrl_control.runtime.digest import Digest
-from mbrl_control.runtime.gate import Gate, loopback, new_token
+from mbrl_control.runtime.gate import loopback
 from mbrl_control.runtime.goal_desk import GoalDesk
 from mbrl_control.shapes import Figure
 
@@ -114,7 +113,7 @@ class ViewerNode(Node):
     def _make_page(self) -> Page | None:
         """The page, its link said once; None, and why, where its package is not installed."""
         try:
-            from mbrl_control.nodes import page
+            from mbrl_control.nodes import door, page
         except ModuleNotFoundError as error:
             self.get_logger().warning(
                 f"no view in the browser: the package '{error.name}' is not installed; "
@@ -123,20 +122,17 @@ class ViewerNode(Node):
             return None
         assert get_args(page.Button) == tuple(self._asks)
         host, port = self.config.host, self.config.port
-        sock = page.listen(host, port)
-        took, local = sock.getsockname()[1], loopback(host)
-        names = () if local else (socket.gethostname().lower(), socket.getfqdn().lower())
-        if port not in (0, took):
-            self.get_logger().warning(f"port {port} is taken; the view is at port {took}")
-        if not local:
+        sock = door.listen(host, port)
+        gate = door.gate_of(sock, host)
+        if port not in (0, gate.port):
+            self.get_logger().warning(f"port {port} is taken; the view is at port {gate.port}")
+        if not loopback(host):
             self.get_logger().warning(
                 f"the view listens on {host}: it is not encrypted, and whoever sees its link can arm the robot"
             )
-        gate = Gate(new_token(), took, names)
         made = page.Page(sock, gate, self.robot, self._figure(), self, draggable=self.task.goal_size == 3)
         # Not with the logger, which would publish the token on /rosout and write it into a file.
-        shown = f"[{host}]" if ":" in host else host
-        print(f"view http://{shown}:{took}/?token={gate.token}", flush=True)
+        print(f"view {door.link(host, gate)}", flush=True)
         return made
 
     def _figure(self) -> Figure | None:
