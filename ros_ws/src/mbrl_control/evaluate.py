@@ -173,11 +173,10 @@ def run_episode(
     ticks = round(1.0 / (rate * TICK))
     if ticks < 1 or abs(ticks * TICK * rate - 1.0) > 1e-6:
         raise ConfigError(f"rate = {rate:g} Hz: plans come at whole ticks of {TICK:g} s, as at 10, 20, 25 or 50 Hz")
-    draw, plan_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(number).spawn(2))
-    start, goal = parts.task.reset(draw), parts.task.sample_goal(draw)
+    start, goal, placed = drawn(parts.task, number)
     if start.v.any():
         raise ConfigError(f"task '{parts.names['task']}' starts in motion: the simulation takes a start at rest")
-    placed = parts.task.place(draw) if isinstance(parts.task, Places) else {}
+    plan_rng = np.random.default_rng(np.random.SeedSequence(number).spawn(2)[1])
     loop = _Loop(parts, start.q, placed, goal)
     mind = _Mind(parts.planner, plan_rng, iterations)
 
@@ -194,6 +193,13 @@ def run_episode(
         if loop.ended:
             break
     return so_far()
+
+
+def drawn(task: Task, number: int) -> tuple[State, np.ndarray, Mapping[str, np.ndarray]]:
+    """What the seed of an episode stands for: its start, its goal, and where the things around the robot are."""
+    rng = np.random.default_rng(np.random.SeedSequence(number).spawn(2)[0])
+    start, goal = task.reset(rng), task.sample_goal(rng)
+    return start, goal, task.place(rng) if isinstance(task, Places) else {}
 
 
 class _Mind:

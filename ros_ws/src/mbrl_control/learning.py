@@ -94,8 +94,11 @@ class Lab:
         self, parts: Parts, number: int, on_step: Callable[[Callable[[], Episode]], None] | None = None
     ) -> Episode:
         """Trial ``number`` in the world."""
-        seed = int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0]) % EVALUATION
-        return self.run_episode(parts, seed, on_step)
+        return self.run_episode(parts, self.seed(number), on_step)
+
+    def seed(self, number: int) -> int:
+        """Of the episode of trial ``number``."""
+        return int(np.random.SeedSequence([self.options.seed, number]).generate_state(1)[0]) % EVALUATION
 
     def evaluation(self, parts: Parts, number: int) -> Episode:
         """An episode that nothing is learned from, the same for every run."""

@@ -39,6 +39,8 @@ ARRAYS = ("t", "q", "v", "u", "q_ref", "v_ref")
 BLOCK = "block."
 """Before the name of a block, in a file."""
 HEADER = "header"
+TORN = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
+"""What reading a file comes to that is torn, or not ours."""
 PERIOD = 10
 """Of at most so many episodes in a row, at least one is held out where any is."""
 
@@ -260,6 +262,14 @@ class Replay:
         self.said.append(f"{name} is not read: {why}")
 
 
+def find(folder: Path, source: str) -> Recording:
+    """The newest recording in a folder that comes from there. Nothing is changed, and no other one is read."""
+    for path in sorted(folder.glob("episode-*.npz"), reverse=True):
+        if NAME.fullmatch(path.name) and _source(path) == source:
+            return Replay().append(_load(path))
+    raise ReplayError(f"{folder}: no episode of '{source}' that can be read")
+
+
 def _named(recording: Recording) -> str:
     return f"episode '{recording.source}'"
 
@@ -320,6 +330,15 @@ def _write(path: Path, recording: Recording) -> None:
         os.close(folder)
 
 
+def _source(path: Path) -> str | None:
+    """What a file says of where it comes from; None of one that is torn or not ours."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(str(file[HEADER]))["source"]
+    except TORN:
+        return None
+
+
 def _load(path: Path) -> Recording:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -338,7 +357,7 @@ def _load(path: Path) -> Recording:
             blocks=blocks,
             source=header["source"],
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except TORN as error:
         raise ReplayError(f"torn, or no episode of ours ({type(error).__name__})") from None
     if read.sha256 != header["sha256"]:
         raise ReplayError("its numbers are not those that were written (sha256)")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,17 +77,11 @@ class Run:
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """A run as its folder has it."""
-        try:
-            asked = json.loads((folder / RUN).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise RunError(f"{folder}: no run of 'mbrl learn' ({RUN} is missing or torn)") from None
-        run = cls(folder, asked, Replay(folder / REPLAY))
-        path = folder / TRIALS
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        whole = [line for line in lines if line.endswith("\n")]  # what was being written when it was killed is not
-        run.trials = [Trial(**json.loads(line)) for line in whole]
-        if len(whole) < len(lines):
-            _write(path, "".join(whole))
+        asked, trials, torn = read(folder)
+        run = cls(folder, asked, Replay(folder / REPLAY), trials)
+        if torn:
+            path = folder / TRIALS
+            _write(path, "".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[: len(trials)]))
         return run
 
     @property
@@ -96,8 +90,7 @@ class Run:
 
     @property
     def best(self) -> Trial | None:
-        """The trial with the highest score."""
-        return max(self.trials, key=lambda trial: trial.score, default=None)
+        return best(self.trials)
 
     def recordings(self) -> list[Recording]:
         """Episodes of the trials that are finished, in their order."""
@@ -136,6 +129,27 @@ class Run:
 
     def _model_folder(self, number: int) -> Path:
         return self.folder / MODELS / f"trial-{number:03d}"
+
+
+def read(folder: Path) -> tuple[Mapping[str, Any], list[Trial], bool]:
+    """What a run was asked for, its finished trials, and whether a line after them is torn. Nothing is changed."""
+    try:
+        asked = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise RunError(f"{folder}: no run of 'mbrl learn' ({RUN} is missing or torn)") from None
+    path = folder / TRIALS
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith("\n")]  # what was being written when it was killed is not
+    try:
+        trials = [Trial(**json.loads(line)) for line in whole]
+    except (ValueError, TypeError):
+        raise RunError(f"{path}: not what 'mbrl learn' of this version writes, a trial in each line") from None
+    return asked, trials, len(whole) < len(lines)
+
+
+def best(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the highest score."""
+    return max(trials, key=lambda trial: trial.score, default=None)
 
 
 def _write(path: Path, text: str) -> None:
