@@ -46,6 +46,10 @@ class Visitor:
         self.messages = 0
         self.bytes = 0
         self.buttons: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}
+        """Sliders and lists, by their words."""
+        self.props: dict[str, dict[str, Any]] = {}
+        """What is known of them."""
         self.position: dict[str, tuple[float, ...]] = {}
         self._html: dict[str, str] = {}
         self._thread = threading.Thread(target=self._read, daemon=True)
@@ -67,6 +71,14 @@ class Visitor:
 
     def press(self, label: str) -> None:
         self.say({"type": "GuiUpdateMessage", "uuid": self.buttons[label], "updates": {"value": True}})
+
+    def turn(self, label: str, value: Any) -> None:
+        """A slider or a list to a value."""
+        self.say({"type": "GuiUpdateMessage", "uuid": self.inputs[label], "updates": {"value": value}})
+
+    def reads(self, label: str, prop: str = "value") -> Any:
+        """What a slider or a list shows."""
+        return self.props[self.inputs[label]][prop]
 
     def drag(self, *points: tuple[float, float, float]) -> None:
         """The arrows, through these points, and let go."""
@@ -99,9 +111,14 @@ class Visitor:
         match message["type"]:
             case "GuiButtonMessage":
                 self.buttons[message["props"]["label"]] = message["uuid"]
+            case "GuiSliderMessage" | "GuiDropdownMessage":
+                self.inputs[message["props"]["label"]] = message["uuid"]
+                self.props[message["uuid"]] = {**message["props"], "value": message["value"]}
             case "GuiHtmlMessage":
                 self._html[message["uuid"]] = message["props"]["content"]
             case "GuiUpdateMessage" if "content" in message["updates"]:
                 self._html[message["uuid"]] = message["updates"]["content"]
+            case "GuiUpdateMessage" if message["uuid"] in self.props:
+                self.props[message["uuid"]].update(message["updates"])
             case "SetPositionMessage":
                 self.position[message["name"]] = tuple(message["position"])

@@ -520,6 +520,15 @@ class Places(Task, Protocol):
         ...
 
 
+@runtime_checkable
+class Aims(Task, Protocol):
+    """A task whose goal is no point in the world but stands for one, where it can be shown."""
+
+    def target(self, xp: Any, goal: Array) -> Array:
+        """The point [... 3] of goals [... ng], as ``course`` gives them."""
+        ...
+
+
 def costs(xp: Any, task: Task, weights: Array, features: Features, u: Array, goal: Array) -> Array:
     """Cost terms [... T] of stacked features [... H+1 n] under u [... H nu]: mean over the horizon plus terminal part.
 

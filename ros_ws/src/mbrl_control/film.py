@@ -25,6 +25,8 @@ class Frame:
     q: Annotated[np.ndarray, "nj"]
     blocks: Mapping[str, Annotated[np.ndarray, "n"]]
     goal: Annotated[np.ndarray, "ng"] | None
+    target: Annotated[np.ndarray, "3"] | None
+    """The goal as a point in the world, where it is one."""
     score: float | None
     """Of the steps made so far."""
     distance: float | None
@@ -47,6 +49,8 @@ class Film:
     doubts: Sequence[str] = ()
     """What is not as it was when it was recorded."""
     goals: Annotated[np.ndarray, "T+1 ng"] | None = None
+    targets: Annotated[np.ndarray, "T+1 3"] | None = None
+    """The goals as points in the world, where they are such."""
     scores: Annotated[np.ndarray, "T+1"] | None = None
     """Of the steps up to each row."""
     distances: Annotated[np.ndarray, "T+1"] | None = None
@@ -79,6 +83,7 @@ class Film:
             q=between(self.q),
             blocks={name: between(rows) for name, rows in self.blocks.items()},
             goal=None if self.goals is None else between(self.goals),
+            target=None if self.targets is None else between(self.targets),
             score=None if self.scores is None else float(self.scores[row]),
             distance=None if self.distances is None else float(between(self.distances)),
         )

@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 
 from mbrl_control import evaluate, replay, run_folder
-from mbrl_control.core import MbrlError, Observation, State, Task
+from mbrl_control.core import Aims, MbrlError, Observation, State, Task
 from mbrl_control.film import Film
 from mbrl_control.learning import LearnConfig, open_lab
 from mbrl_control.replay import Recording
@@ -23,7 +23,9 @@ from mbrl_control.run_folder import REPLAY, RUN, RunError, Trial
 SAME = 1e-6
 """Two starts are the same one within this [rad or m]; two scores within this share."""
 UNKNOWN = "with this version such a trial begins elsewhere: its goal and the scores of its steps are not known"
-RECOUNTED = "this version counts the steps otherwise than the one that made the trial"
+RECOUNTED = (
+    "with this version the steps come to another score than was written down: what is said of goal and steps is open"
+)
 
 
 class FilmError(MbrlError):
@@ -104,6 +106,7 @@ def filmed(trial: Trial, recording: Recording, task: Task, goal: Annotated[np.nd
         facts=facts | ({"ended": trial.ended} if trial.ended else {}),
         doubts=doubts,
         goals=goals,
+        targets=None if goals is None else targets(task, goals),
         scores=scores,
         distances=distances,
     )
@@ -120,6 +123,13 @@ def judged(
     ]
     distances = [task.distance(obs, goal) for obs, goal in zip(seen, goals, strict=True)]
     return np.concatenate([[0.0], np.cumsum(each)]), np.array(distances)
+
+
+def targets(task: Task, goals: Annotated[np.ndarray, "n ng"]) -> Annotated[np.ndarray, "n 3"] | None:
+    """Goals as points in the world; None where they are none."""
+    if isinstance(task, Aims):
+        return np.asarray(task.target(np, goals), dtype=float)
+    return goals if task.goal_size == 3 else None
 
 
 def _seen(recording: Recording, row: int) -> Observation:

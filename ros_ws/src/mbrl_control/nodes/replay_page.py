@@ -41,10 +41,10 @@ PLOT_HEIGHT = 150
 """[pixels]"""
 LEGENDS = """\
 <style>
-.u-legend tr.u-series:first-child, .u-legend tr.u-series:last-child {display: none}
+.u-legend tr.u-series:last-child {display: none}
 </style>
 """
-"""What is along x, and the line, are no curves."""
+"""The last one is the line, which needs no words."""
 SHADES = ("#1971c2", "#e8590c", "#2f9e44", "#9c36b5", "#c2255c", "#5f3dc4", "#0c8599", "#f08c00", "#495057")
 NOW = "#c92a2a"
 
@@ -178,8 +178,7 @@ class ReplayPage:
         self._beats += 1
         frame = film.at(player.t)
         self._stage.show(frame.q, frame.blocks)
-        point = frame.goal if frame.goal is not None and frame.goal.shape == (3,) else None
-        self._stage.show_target(point)
+        self._stage.show_target(frame.target)
         self._time.value = round(player.t, 2)
         label = "PAUSE" if player.playing else "PLAY"
         if self._play.label != label:
@@ -235,7 +234,7 @@ def _head(lines: Sequence[str]) -> str:
 def _plot(gui: viser.GuiApi, along: str) -> viser.GuiUplotHandle:
     """An empty plot, to be drawn into."""
     x = np.array([0.0, 1.0])
-    axes = (uplot.Axis(label=along, labelSize=18, size=34), uplot.Axis(size=48))
+    axes = (uplot.Axis(label=along, labelSize=18, size=34), uplot.Axis(size=56))
     return gui.add_uplot((x, x, x), _series(["-"]), axes=axes, height=PLOT_HEIGHT, legend={"show": True, "live": False})
 
 
@@ -253,20 +252,19 @@ def _draw(
     drawn = [np.insert(y, place, [float(np.interp(at, x, y))] * 3) for _, y in curves]
     line = np.full(len(with_line), low)
     line[place + 1] = high
-    span = (float(x[0]), float(x[-1])) if x[-1] > x[0] else (float(x[0]) - 1.0, float(x[0]) + 1.0)
     series = _series([name for name, _ in curves], points)
     if tuple(plot.series) != series:
         plot.series = series
-    plot.scales = {"x": {"time": False, "range": span}, "y": {"range": (low, high)}}
+    plot.scales = {"x": {"time": False, "range": _range([x], 0.02)}, "y": {"range": (low, high)}}
     plot.data = (with_line, *drawn, line)
 
 
-def _range(curves: Sequence[np.ndarray]) -> tuple[float, float]:
-    """What the plot reaches from and to, with some air."""
+def _range(curves: Sequence[np.ndarray], air: float = 0.05) -> tuple[float, float]:
+    """What the plot reaches from and to, with a share of air."""
     finite = np.concatenate([y[np.isfinite(y)] for y in curves])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    air = 0.05 * (high - low) or 1.0
-    return low - air, high + air
+    more = air * (high - low) or 1.0
+    return low - more, high + more
 
 
 def _series(names: Sequence[str], points: bool = False) -> tuple[uplot.Series, ...]:

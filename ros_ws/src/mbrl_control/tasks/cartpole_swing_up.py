@@ -65,6 +65,11 @@ class CartpoleSwingUp(Published):
         super().__init__(robot, "pets_cartpole", terms, goal, (config.tolerance, config.dwell))
         self._top = float(robot.tip(np, np.zeros(2))[2])
 
+    def target(self, xp: Any, goal: Annotated[Array, "... 1"]) -> Annotated[Array, "... 3"]:
+        """Where the tip is to be."""
+        zero = xp.zeros_like(goal)
+        return xp.concat([goal, zero, zero + self._top], axis=-1)
+
     def residuals(self, xp: Any, features: Features, u: Array, goal: Array) -> Mapping[str, Array]:
         return {"tip": self._miss(xp, features["q"], goal), "effort": u * (1.0 / UNIT)}
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import pi
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -72,6 +72,10 @@ class Pendulum(Published):
         goal = "one number, an angle [rad]", [-4.0], [4.0]
         super().__init__(robot, "pendulum", terms, goal, (config.tolerance, config.dwell))
         self._angle = config.angle
+
+    def target(self, xp: Any, goal: Annotated[Array, "... 1"]) -> Annotated[Array, "... 3"]:
+        """Where the tip is to be."""
+        return self.robot.tip(xp, goal)
 
     def residuals(self, xp: Any, features: Features, u: Array, goal: Array) -> Mapping[str, Array]:
         away = features["q"] - goal
