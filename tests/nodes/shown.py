@@ -75,6 +75,8 @@ class Command:
             return "none"  # measures for up to minutes, or looks at a robot that is running
         if program == "mbrl" and target == "export":
             return "none"  # of a run that somebody has learned; tests/runtime/test_export.py does that
+        if program == "mbrl" and target == "view" and not told:
+            return "none"  # shows a run that is there, until Ctrl-C: ``test_replay_page.py``
         if program == "make":
             return {"demo": "demo", "docs": "site"}.get(target, "dry")
         if program == "mbrl" and target in ("demo", "launch") and not told:

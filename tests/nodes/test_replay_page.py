@@ -199,7 +199,7 @@ def test_a_person_looks_at_a_run(tmp_path: Path) -> None:
         said = process.stdout.readline()
         link = re.fullmatch(r"view (http://127\.0\.0\.1:\d+/\?token=\S+)\n", said)
         assert link, said
-        with Browser(tmp_path) as browser:
+        with Browser(tmp_path, 700, 420) as browser:
             browser.open(link[1])
             browser._until(lambda: "25 of 25" in browser.text(), "played to its end")
             assert "token" not in browser.evaluate("location.href")
