@@ -138,6 +138,23 @@ def test_a_trial_that_cannot_be_read_is_told_of_and_the_film_stays(cinema: Cinem
         assert cinema.page.film.number == 1
 
 
+def test_what_a_browser_sends_may_be_stale_or_nonsense(cinema: Cinema) -> None:
+    page = cinema.page
+    with Visitor(cinema.link) as visitor:
+        cinema.until(lambda: "what" in visitor.inputs)
+        for label, value in (("time [s]", float("nan")), ("time [s]", "soon"), ("speed", "-1"), ("what", "nothing")):
+            visitor.turn(label, value)
+        visitor.turn("trial", "7 · plan · 180.00")
+        visitor.turn("trial", "0 · explore · best, as it was then")
+        cinema.until(lambda: page.film.number == 0)
+        cinema.until(lambda: visitor.reads("trial") == cinema.films.titles[0])
+        cinema.passes(0.4)
+        assert (page.player.t, page.player.speed) == (pytest.approx(0.4), 1.0)
+        visitor.turn("what", "joint positions")
+        cinema.passes(0.4)
+        cinema.until(lambda: cinema.stands(visitor, "cart"))
+
+
 def test_a_trial_that_is_finished_meanwhile_is_in_the_list_and_the_puck_is_where_it_was(lab: Lab) -> None:
     cinema = Cinema(lab.run.folder)
     try:

@@ -118,6 +118,10 @@ def test_a_run_that_goes_on_is_read_and_nothing_in_it_is_touched(tmp_path: Path)
     assert films.refresh()
     assert films.film(1).number == 1
     assert not films.refresh()
+    (folder / "trials.jsonl").write_bytes(whole)
+    with pytest.raises(FilmError, match="it had 2 trials and has 1 now"):
+        films.refresh()
+    assert len(films.titles) == 2
 
 
 def test_an_episode_that_another_version_would_begin_elsewhere_has_no_goal(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class Films(Protocol):
 
     @property
     def titles(self) -> Sequence[str]:
-        """One for each, different from each other."""
+        """One for each; its first word is a number of its own, that stays."""
         ...
 
     @property

@@ -68,9 +68,11 @@ class RunFilms:
         return next(i for i, trial in enumerate(self.trials) if trial is best)
 
     def refresh(self) -> bool:
-        known = len(self.trials)
-        _, self.trials, _ = run_folder.read(self.folder)
-        return len(self.trials) != known
+        known, (_, found, _) = len(self.trials), run_folder.read(self.folder)
+        if len(found) < known:
+            raise FilmError(f"{self.folder}: it had {known} trials and has {len(found)} now; look at it anew")
+        self.trials = found
+        return len(found) > known
 
     def film(self, index: int) -> Film:
         trial, robot, task = self.trials[index], self.robot, self._lab.task

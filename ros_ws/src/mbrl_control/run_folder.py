@@ -138,11 +138,11 @@ def read(folder: Path) -> tuple[Mapping[str, Any], list[Trial], bool]:
     except (OSError, ValueError):
         raise RunError(f"{folder}: no run of 'mbrl learn' ({RUN} is missing or torn)") from None
     path = folder / TRIALS
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]  # what was being written when it was killed is not
     try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]  # what was being written when it was killed is not
         trials = [Trial(**json.loads(line)) for line in whole]
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         raise RunError(f"{path}: not what 'mbrl learn' of this version writes, a trial in each line") from None
     return asked, trials, len(whole) < len(lines)
 

@@ -102,8 +102,8 @@ class ReplayPage:
         with gui.add_folder("over time"):
             self._what = gui.add_dropdown("what", tuple(self.film.curves))
             self._plot = _plot(gui, "time [s]")
-        self._trial.on_update(self._asked(lambda title: self._open(self.films.titles.index(title))))
-        self._time.on_update(self._asked(lambda t: self.player.seek(t)))
+        self._trial.on_update(self._asked(self._open))
+        self._time.on_update(self._asked(self._seek))
         self._speed.on_update(self._asked(self._hurry))
         self._what.on_update(self._asked(lambda _: self._forget()))
         self._play.on_click(self._asked(lambda _: self.player.toggle()))
@@ -118,22 +118,33 @@ class ReplayPage:
 
         return heard
 
-    # --- what is asked for ---
+    # --- what is asked for; a browser may send anything ---
 
-    def _hurry(self, speed: str) -> None:
-        self.player.speed = float(speed)
+    def _seek(self, t: Any) -> None:
+        if isinstance(t, int | float) and math.isfinite(t):
+            self.player.seek(float(t))
 
-    def _open(self, index: int) -> None:
-        """The trial at a place of the list, from its beginning; one that cannot be shown is told of."""
-        try:
-            film = self.films.film(index)
-        except MbrlError as error:
-            self._complain(error)
-            self._trial.value = self.films.titles[self.index]
-            return
-        self.film, self.index, self._fault = film, index, ""
-        self.player = _player(film, self.player.speed)
-        self._begin()
+    def _hurry(self, speed: Any) -> None:
+        if speed in SPEEDS:
+            self.player.speed = float(speed)
+
+    def _open(self, title: Any) -> None:
+        """A trial of the list, from its beginning; one that cannot be shown is told of.
+
+        The list may have grown since the browser saw it, and another one be the best: the number counts.
+        """
+        titles = self.films.titles
+        numbers = [known.split()[0] for known in titles]
+        number = str(title).partition(" ")[0]
+        if number in numbers:
+            index = numbers.index(number)
+            try:
+                self.film, self.index, self._fault = self.films.film(index), index, ""
+                self.player = _player(self.film, self.player.speed)
+                self._begin()
+            except MbrlError as error:
+                self._complain(error)
+        self._trial.value = titles[self.index]
 
     def _refresh(self) -> None:
         try:
@@ -142,7 +153,7 @@ class ReplayPage:
             self._complain(error)
             return
         if more:
-            titles = self.films.titles
+            titles, self._fault = self.films.titles, ""
             with self._server.atomic():
                 self._trial.options = titles
                 self._trial.value = titles[self.index]
@@ -189,6 +200,8 @@ class ReplayPage:
 
     def _draw_plot(self, t: float) -> None:
         """A curve over time, and a line where the film is."""
+        if self._what.value not in self.film.curves:
+            return
         names, rows = self.film.curves[self._what.value]
         every = math.ceil(len(rows) / PLOTTED)
         x, rows = self.film.t[::every], rows[::every]
