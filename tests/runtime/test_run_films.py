@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import mujoco
@@ -12,6 +14,7 @@ from small_run import begun, one_more, small_run
 
 from mbrl_control import cli, mjcf, run_folder
 from mbrl_control.film import Player
+from mbrl_control.nodes import door
 from mbrl_control.replay import ReplayError, find
 from mbrl_control.run_films import RECOUNTED, UNKNOWN, FilmError, RunFilms
 from mbrl_control.run_folder import RunError
@@ -206,8 +209,6 @@ def test_a_player_plays_stops_at_the_end_and_stands_where_it_is_put() -> None:
     ],
 )
 def test_a_mistake_is_one_line(words: tuple[str, ...], says: str, run: Path, capsys: pytest.CaptureFixture) -> None:
-    from mbrl_control.nodes import door
-
     with door.listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         status = cli.main(["view", *(word.replace("RUN", str(run)).replace("PORT", port) for word in words)])
@@ -217,11 +218,20 @@ def test_a_mistake_is_one_line(words: tuple[str, ...], says: str, run: Path, cap
     assert says.replace("PORT", port) in complaint
 
 
+def test_it_takes_neither_ros_nor_torch(run: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mbrl_control.nodes import door, replay_page;"
+        "from mbrl_control.run_films import RunFilms; sock = door.listen('127.0.0.1', 0);"
+        f"page = replay_page.ReplayPage(sock, door.gate_of(sock, '127.0.0.1'), RunFilms(Path({str(run)!r})), 0);"
+        "page.close(); print('mujoco' in sys.modules, {'rclpy', 'torch'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "True set()\n", done.stderr
+
+
 def test_without_its_package_it_says_what_to_install(
     run: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
     for name in [name for name in sys.modules if name.startswith("mbrl_control.nodes.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "viser", None)
