@@ -13,18 +13,19 @@ from mbrl_control.learning import Lab, LearnConfig, open_lab
 from mbrl_control.run_folder import Run, Trial
 
 
-def begun(folder: Path, task: str, robot: str = "") -> Lab:
-    """A run without a trial."""
-    options = LearnConfig(robot=robot, steps=1000)
-    lab = open_lab(task, options, {})
-    lab.run = Run.begin(folder, {"task": task, "options": asdict(options), "settings": {}, "command": "mbrl learn"})
+def begun(folder: Path, task: str, robot: str = "", **settings: float) -> Lab:
+    """A run without a trial, in a world with such settings."""
+    options, given = LearnConfig(robot=robot, steps=1000), {f"world.{name}": value for name, value in settings.items()}
+    lab = open_lab(task, options, given)
+    lab.run = Run.begin(folder, {"task": task, "options": asdict(options), "settings": given, "command": "mbrl learn"})
     return lab
 
 
 def one_more(lab: Lab, seconds: float = 1.0) -> Episode:
     """A trial, and that it is finished."""
     wander, number = Wander(lab.robot, lab.task, 1.0), len(lab.run.trials)
-    episode = run_episode(lab.parts_with(wander, wander.dynamics, "none"), lab.seed(number), seconds, iterations=1)
+    parts = lab.parts_with(wander, wander.dynamics, "none")
+    episode = run_episode(parts, lab.seed(number), seconds, iterations=1, world=lab.world)
     recording = lab.recorded(episode, number)
     steps = lab.run.env_steps + recording.steps
     ms = float(np.median(episode.plan_time)) * 1e3

@@ -98,7 +98,7 @@ def test_version(mbrl):
 
 MISTAKES = [
     (["dmo"], "'dmo': no such command; did you mean 'demo'?"),
-    (["zzz"], "'zzz': no such command; known: demo, doctor, eval, export, launch, learn, list"),
+    (["zzz"], "'zzz': no such command; known: demo, doctor, eval, export, launch, learn, list, view"),
     (["--verson"], "--verson: mbrl has no such option; did you mean '--version'?"),
     (["list", "plannrs"], "'plannrs': no such kind; did you mean 'planners'?"),
     (["list", "planners", "mpi"], "planner 'mpi': did you mean 'mppi'?, or a module as 'package.mpi'"),

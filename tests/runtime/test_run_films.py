@@ -127,6 +127,14 @@ def test_a_run_that_goes_on_is_read_and_nothing_in_it_is_touched(tmp_path: Path)
     assert len(films.titles) == 2
 
 
+def test_a_start_that_was_seen_through_noise_is_the_same_start(tmp_path: Path) -> None:
+    lab = begun(tmp_path / "run", "cartpole_swing_up", noise_q=0.01)
+    episode = one_more(lab)
+    film = RunFilms(tmp_path / "run").film(0)
+    assert film.doubts == []
+    assert film.scores[-1] == pytest.approx(episode.total)
+
+
 def test_an_episode_that_another_version_would_begin_elsewhere_has_no_goal(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     small_run(folder, "cartpole_swing_up")

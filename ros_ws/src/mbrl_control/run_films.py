@@ -22,6 +22,8 @@ from mbrl_control.run_folder import REPLAY, RUN, RunError, Trial
 
 SAME = 1e-6
 """Two starts are the same one within this [rad or m]; two scores within this share."""
+SIGMAS = 6.0
+"""Of a world's noise, within which a start may be seen."""
 UNKNOWN = "with this version such a trial begins elsewhere: its goal and the scores of its steps are not known"
 RECOUNTED = (
     "with this version the steps come to another score than was written down: what is said of goal and steps is open"
@@ -83,7 +85,8 @@ class RunFilms:
                 f"'{robot.name}' has {list(robot.joints)}"
             )
         start, goal, _ = evaluate.drawn(task, self._lab.seed(trial.number))
-        same = np.allclose(start.q, recording.q[0], rtol=0.0, atol=SAME)
+        near = SAME + SIGMAS * self._lab.world.noise_q
+        same = np.allclose(start.q, recording.q[0], rtol=0.0, atol=near)
         return filmed(trial, recording, task, goal if same else None)
 
 
