@@ -204,6 +204,7 @@ def test_there_is_nothing_to_command_with_and_strangers_stay_out(cinema: Cinema)
         assert set(visitor.buttons) == {"PAUSE"}
 
 
+@pytest.mark.timeout(300)  # software rendering, on two cores
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 def test_a_person_looks_at_a_run(tmp_path: Path) -> None:
     """As it is typed, in a real browser: played, put at its middle with the mouse, and ended with Ctrl-C."""
