@@ -29,6 +29,8 @@ from mbrl_control.shapes import Figure
 
 HOST = "127.0.0.1"
 PATIENCE = 10.0
+LOOK_EVERY = 0.4
+"""At a real browser [s]."""
 
 
 class Cinema:
@@ -219,12 +221,12 @@ def test_a_person_looks_at_a_run(tmp_path: Path) -> None:
         assert link, said
         with Browser(tmp_path, 700, 420) as browser:
             browser.open(link[1])
-            browser._until(lambda: "25 of 25" in browser.text(), "played to its end")
+            seen(lambda: "25 of 25" in browser.text(), "played to its end")
             assert "token" not in browser.evaluate("location.href")
             at_the_end = canvas(browser)
             browser.click(*browser.middle(".mantine-Slider-track"))
-            browser._until(lambda: re.search(r"step\s+1[23] of 25", browser.text()), "put at its middle")
-            browser._until(lambda: canvas(browser) != at_the_end, "the cart is elsewhere")
+            seen(lambda: re.search(r"step\s+1[23] of 25", browser.text()), "put at its middle")
+            seen(lambda: canvas(browser) != at_the_end, "the cart is elsewhere")
     finally:
         process.send_signal(signal.SIGINT)
         said, complaint = process.communicate(timeout=20.0)
@@ -234,6 +236,14 @@ def test_a_person_looks_at_a_run(tmp_path: Path) -> None:
     assert (shown["run"], shown["trial"], shown["steps"], shown["trials"]) == ("run", 0, 25, 2)
     assert link[1].startswith(shown["url"])
     assert "token" not in shown["url"]
+
+
+def seen(condition: Callable[[], Any], what: str) -> None:
+    """Looked for now and then: a browser that is asked all the time has none left to draw."""
+    give_up = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < give_up, what
+        time.sleep(LOOK_EVERY)
 
 
 def canvas(browser: Browser) -> str:
