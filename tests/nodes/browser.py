@@ -24,7 +24,8 @@ FLAGS = (
     "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage",
     "--remote-debugging-port=0", "--remote-allow-origins=*",
 )  # fmt: skip
-PATIENCE = 30.0
+PATIENCE = 90.0
+"""Before it first draws, a browser without a GPU works for some eight seconds, and answers nothing."""
 
 
 class Browser:

@@ -240,7 +240,7 @@ def test_a_person_looks_at_a_run(tmp_path: Path) -> None:
 
 def seen(condition: Callable[[], Any], what: str) -> None:
     """Looked for now and then: a browser that is asked all the time has none left to draw."""
-    give_up = time.monotonic() + 60.0
+    give_up = time.monotonic() + 90.0
     while not condition():
         assert time.monotonic() < give_up, what
         time.sleep(LOOK_EVERY)
