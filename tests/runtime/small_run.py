@@ -12,6 +12,9 @@ from mbrl_control.exploration import Wander
 from mbrl_control.learning import Lab, LearnConfig, open_lab
 from mbrl_control.run_folder import Run, Trial
 
+SIGMA = 0.5
+"""Of the random controls, as a share of their bound."""
+
 
 def begun(folder: Path, task: str, robot: str = "", **settings: float) -> Lab:
     """A run without a trial, in a world with such settings."""
@@ -23,7 +26,7 @@ def begun(folder: Path, task: str, robot: str = "", **settings: float) -> Lab:
 
 def one_more(lab: Lab, seconds: float = 1.0) -> Episode:
     """A trial, and that it is finished."""
-    wander, number = Wander(lab.robot, lab.task, 1.0), len(lab.run.trials)
+    wander, number = Wander(lab.robot, lab.task, 1.0, SIGMA), len(lab.run.trials)
     parts = lab.parts_with(wander, wander.dynamics, "none")
     episode = run_episode(parts, lab.seed(number), seconds, iterations=1, world=lab.world)
     recording = lab.recorded(episode, number)
