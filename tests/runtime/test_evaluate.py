@@ -1,6 +1,7 @@
 """Closed loops without ROS: repeatable, scored by the task, played as the guard plays; and ``mbrl eval``."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
