@@ -34,6 +34,10 @@ FOUND = 0.01
 """How near to the goal [m] a search of the joint positions must come, where the tolerance does not ask for less."""
 
 
+SETTINGS = {"icem.sigma": 0.05}
+"""What planners take for this task where nobody says otherwise: larger steps find nothing better near a goal."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Parameters of ``reach``."""
