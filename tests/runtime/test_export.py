@@ -285,7 +285,9 @@ def test_a_word_names_dynamics_or_a_folder(folder, monkeypatch):
     assert located("kinematic") == ("kinematic", {}, "")
     assert located("my_lab.model") == ("my_lab.model", {}, "")
     assert located(str(folder)) == ("onnx", settings, "pendulum")
+    folder.with_name("v1.2").symlink_to(folder)
     monkeypatch.chdir(folder.parents[1])
+    assert located("v1.2") == located("mine")
     assert located("models/mine") == located("mine") == ("onnx", settings, "pendulum")
     (folder / GRAPH).unlink()
     for word, said in (
@@ -469,6 +471,11 @@ def test_a_run_is_exported_evaluated_and_made_again_by_the_command_in_its_card(l
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
     before = {name: (folder / name).read_bytes() for name in (GRAPH, WEIGHTS)}
+    newest = card["learned"]["trial"]
+    assert (
+        mbrl(learnt, "export", f"runs/small/models/trial-{newest:03d}", "--out", "models/same", *FORCE).returncode == 0
+    )
+    assert (learnt / "models" / "same" / GRAPH).read_bytes() == before[GRAPH]
     again = learnt / "again"
     again.mkdir()
     learning, exporting = card["command"].split(" && ")

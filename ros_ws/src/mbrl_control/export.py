@@ -99,8 +99,9 @@ def _of_run(run: Run, trial: int | None, best: bool) -> Source:
 
     kept = run.models()
     there = f"it has those of trials {', '.join(map(str, kept))}" if kept else "it has none yet"
-    number = (run.best.number if run.best else None) if best else trial
-    number = (kept[-1] if kept else None) if number is None else number
+    number = trial if trial is not None else kept[-1] if kept else None
+    if best and kept:
+        number = max(kept, key=lambda number: run.trials[number].score)
     model = run.model(number) if number in kept else None
     if model is None:
         what = f"no model of trial {number}" if number is not None else "no model"
@@ -210,14 +211,15 @@ def parity(model: Model, data: bytes) -> float:
 def export(
     source: Source, checks: Sequence[Check], forced: Sequence[str], out: Path, words: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Write the model folder; what was written, in numbers. ``words`` are those of the command line behind the folder.
+    """Write the model folder; what was written, in numbers. ``words`` are further ones of the command line.
 
     Of what failed all has to be among ``forced``.
     """
     if failed := [check.name for check in checks if not check.passed and check.name not in forced]:
         raise ExportError(refusal(failed))
     model = source.model
-    exporting = shlex.join(["mbrl", "export", source.folder, *(words or ("--out", str(out)))])
+    chosen = [] if source.number is None else ["--trial", str(source.number)]
+    exporting = shlex.join(["mbrl", "export", source.folder, *chosen, "--out", str(out), *words])
     command = f"{source.command} && {exporting}" if source.command else ""
     card = model_folder.card(model, source.robot, command) | {
         "registered": source.registered,

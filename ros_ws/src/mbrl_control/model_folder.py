@@ -36,6 +36,8 @@ FORMAT = 1
 """Of the card; another one is refused."""
 SLACK = 1e-9
 LIMITS = ("lower", "upper", "velocity", "acceleration", "jerk", "torque")
+LARGEST = 256 * 2**20
+"""A graph of more bytes is neither written nor read."""
 IDENTITY = "mbrl_control"
 """Under this name a graph says whose it is."""
 OWN = (

@@ -33,9 +33,13 @@ class Located(NamedTuple):
 
 def located(word: str) -> Located:
     """The dynamics that a word names; a folder is there, and exported, or this is an error that says what would do."""
-    if word in registry.names("dynamics") or ("." in word and "/" not in word and not Path(word).exists()):
+    if word in registry.names("dynamics"):
         return Located(word, {}, "")
     folder = _folder(word)
+    if folder is None and "." in word and "/" not in word:
+        return Located(word, {}, "")
+    if folder is None:
+        raise _unknown(word)
     if not (folder / GRAPH).is_file():
         raise ModelError(
             f"model '{word}': no {GRAPH} in it; 'mbrl export {word} --out models/NAME' makes a folder with one"
@@ -63,20 +67,19 @@ def shipped() -> list[str]:
     return sorted(path.name for path in folder.iterdir() if (path / CARD).is_file()) if folder.is_dir() else []
 
 
-def _folder(word: str) -> Path:
+def _folder(word: str) -> Path | None:
     """The model folder of that path or name; those of the working folder go before those that came with us."""
     path = Path(word).expanduser()
-    tried = [path, Path(MODELS) / path, share() / path, share() / MODELS / path]
-    for folder in tried if word else []:
-        if (folder / CARD).is_file():
-            return folder
-    if word and path.is_dir():
-        raise ModelError(
-            f"model '{word}': no {CARD} in that folder; it takes a model folder, as 'mbrl export' writes it"
-        )
+    tried = [path, Path(MODELS) / path, share() / path, share() / MODELS / path] if word else []
+    return next((folder for folder in tried if (folder / CARD).is_file()), None)
+
+
+def _unknown(word: str) -> ModelError:
+    if word and Path(word).expanduser().is_dir():
+        return ModelError(f"model '{word}': no {CARD} in that folder; it takes one that 'mbrl export' has written")
     names, models = registry.names("dynamics"), shipped()
     there = f"models/ has {', '.join(models)}" if models else "models/ has none"
-    raise ModelError(
+    return ModelError(
         f"model '{word}': {nearest(word, [*names, *models])}; it takes one of 'mbrl list dynamics', or a model folder "
         f"or its name in models/ ({there})"
     )

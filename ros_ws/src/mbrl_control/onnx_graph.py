@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 
 from mbrl_control.core import MbrlError
+from mbrl_control.model_folder import LARGEST
 
 OPSET, IR_VERSION = 18, 8
 """Old enough for every ONNX Runtime since 2023."""
 OPERATORS = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "MatMul", "Max", "Clip", "Exp", "Tanh", "Slice"})
 """The only ones that a graph of ours has."""
-MOST_BYTES = 256 * 2**20
-"""Of a graph with its weights."""
 BATCH = "B"
 """Name of the axis that may have any size."""
 
@@ -33,7 +32,8 @@ class GraphError(MbrlError):
     """A graph that cannot be written, or that we would not run."""
 
 
-def _package() -> Any:
+def package() -> Any:
+    """The onnx package."""
     try:
         import onnx
     except ModuleNotFoundError:
@@ -52,7 +52,7 @@ class Recorder:
         """A node; arrays and numbers among its inputs become constants of the graph."""
         names = [x.name if isinstance(x, Traced) else self._constant(x) for x in inputs]
         name = f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(_package().helper.make_node(operator, names, [name], name=name))
+        self.nodes.append(package().helper.make_node(operator, names, [name], name=name))
         return Traced(self, name)
 
     def _constant(self, value: Any) -> str:
@@ -138,7 +138,7 @@ def graph(
     metadata: Mapping[str, str],
 ) -> bytes:
     """What was recorded as a file; shapes by name, ``BATCH`` for an axis of any size."""
-    onnx = _package()
+    onnx = package()
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     takes = [helper.make_tensor_value_info(name, kind, list(shape)) for name, shape in inputs.items()]
     gives = [helper.make_tensor_value_info(name, kind, list(shape)) for name, (_, shape) in outputs.items()]
@@ -161,9 +161,9 @@ def graph(
 
 def checked(data: bytes) -> Any:
     """The graph of a file, if it is one that we would run."""
-    onnx = _package()
-    if len(data) > MOST_BYTES:
-        raise GraphError(f"a graph of {len(data)} bytes: at most {MOST_BYTES} are taken")
+    onnx = package()
+    if len(data) > LARGEST:
+        raise GraphError(f"a graph of {len(data)} bytes: at most {LARGEST} are taken")
     try:
         made = onnx.load_model_from_string(data)
         onnx.checker.check_model(made, full_check=True)

@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from mbrl_control import model_folder
     from mbrl_control.core import MbrlError
     from mbrl_control.export import export, judged_anew, opened, refusal
+    from mbrl_control.onnx_graph import package
     from mbrl_control.validation import examined, forced
 
     if args.trial is not None and args.best:
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
             raise MbrlError(f"--{name} = {number}: it takes a whole number from 0 to {MOST}")
     forced(args.force, [])
     out, console = Path(args.out), Console(highlight=False)
+    package()
     model_folder.check_place(out)
     source = opened(Path(args.source), args.trial, args.best)
     console.print(headline(source), markup=False, soft_wrap=True)
@@ -105,11 +107,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
 
 
 def said(args: argparse.Namespace) -> Sequence[str]:
-    """The words that the card tells of this command line, behind the folder."""
-    words = ["--out", args.out]
-    words += ["--trial", str(args.trial)] if args.trial is not None else []
-    words += ["--best"] if args.best else []
-    words += ["--episodes", str(args.episodes)] if args.episodes != EPISODES else []
+    """The words of this command line that say how the model was judged, for the card."""
+    words = ["--episodes", str(args.episodes)] if args.episodes != EPISODES else []
     words += ["--calibrate", str(args.calibrate)] if args.calibrate else []
     return [*words, *(word for name in args.force for word in ("--force", name))]
 

@@ -25,11 +25,8 @@ from mbrl_control.config import ConfigError, param
 from mbrl_control.core import BackEndError, Robot
 from mbrl_control.dynamics.ensemble import Ensemble, Propagation
 from mbrl_control.model import ModelError, Spec, normaliser_shapes
-from mbrl_control.model_folder import CARD, GRAPH
+from mbrl_control.model_folder import CARD, GRAPH, LARGEST
 from mbrl_control.networks import Net
-
-LARGEST = 256 * 2**20
-"""A graph of more bytes is not loaded."""
 
 
 @dataclass(frozen=True)
