@@ -130,11 +130,13 @@ def judged_anew(
 
     A learner fits to every episode that it has, so none of the run's own is left; these have seeds that no trial and
     no evaluation has. The share of those at random is the run's, rounded down. ``told`` is called after each. By
-    ``calibrate`` further ones, which judge nothing, intervals that are too narrow are widened.
+    ``calibrate`` further ones, which judge nothing, intervals that are too narrow are widened. The run's folder gets a
+    picture of the errors.
     """
     from mbrl_control.calibration import judged, widened, widening
     from mbrl_control.config import build
     from mbrl_control.dynamics import ensemble
+    from mbrl_control.fit_plots import plot_errors
     from mbrl_control.learning import EVALUATION
 
     lab, model = source.lab, source.model
@@ -159,7 +161,9 @@ def judged_anew(
         facts["widened"] = dict(zip(model.spec.output_names, factor, strict=True))
         seeds, recordings, scores = seeds[:episodes], recordings[:episodes], scores[:episodes]
     horizon = facts.get("fit", {}).get("horizon", HORIZON)
-    facts |= judged(model, recordings, horizon) if recordings else {}
+    if recordings:
+        facts |= judged(model, recordings, horizon)
+        plot_errors(lab.run.folder / f"errors-{source.number:03d}.png", model, recordings, horizon)
     facts["data"] = {**facts.get("data", {}), "held_out_sha256": [one.sha256 for one in recordings]}
     facts["held_out"] = {"seeds": seeds, "planner": lab.names["planner"], "episodes": scores}
     return replace(source, model=replace(model, facts=facts))

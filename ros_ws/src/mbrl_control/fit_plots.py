@@ -1,8 +1,7 @@
-"""What a fit came to, as pictures: its epochs, one-step errors, and how errors grow in open loop."""
+"""What a model came to, as a picture: one-step errors, and how errors grow in open loop, for each element."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,23 +49,6 @@ def plot_errors(path: Path, model: Model, held_out: Sequence[Recording], horizon
         axes[after + i].set(
             title=f"{name} in open loop", xlabel="foreseen [s]", ylabel=f"rms error [{unit}]", ylim=(0, None)
         )
-    _finish(figure, axes, path)
-
-
-def plot_log(path: Path, log: Path) -> None:
-    """The epochs of ``fit.jsonl``: loss, and open-loop error where something was held out."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    if not lines:
-        raise MbrlError(f"{log}: no epoch in it; it takes the log of a fit")
-    figure, axes = _grid(1)
-    epochs = [line["epoch"] for line in lines]
-    axes[0].plot(epochs, [line["loss"] for line in lines])
-    axes[0].set(title="loss", xlabel="epoch")
-    if lines[0]["open_loop"] is not None:
-        axes[1].semilogy(epochs, [line["open_loop"] for line in lines], label="this epoch")
-        axes[1].semilogy(epochs, [line["best"] for line in lines], label="best of each member")
-        axes[1].set(title="open-loop error [standard deviations]", xlabel="epoch")
-        axes[1].legend(frameon=False)
     _finish(figure, axes, path)
 
 

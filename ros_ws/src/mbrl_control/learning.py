@@ -15,6 +15,7 @@ from mbrl_control.core import Dynamics, Planner, Robot, Task
 from mbrl_control.evaluate import Episode, Parts, Settings, prefix_of, run_episode, world_of
 
 if TYPE_CHECKING:
+    from mbrl_control.fit_log import Epoch
     from mbrl_control.model import Model
     from mbrl_control.replay import Recording
     from mbrl_control.run_folder import Run, Trial
@@ -70,6 +71,8 @@ class Lab:
     run: Run = field(init=False)
     on_step: Callable[[str], None] = lambda _: None
     """Told after each step in the world what is going on."""
+    on_epoch: Callable[[Epoch], None] = lambda _: None
+    """Told after each epoch of a fit."""
 
     def planner(self, dynamics: Dynamics, xp: Any) -> Planner:
         """The planner of this run on a model."""

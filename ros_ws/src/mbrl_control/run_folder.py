@@ -3,6 +3,7 @@
     runs/NAME/run.json          what was asked for: task, robot, learner, planner, seed, settings, versions
              replay/            every episode (``replay.py``)
              trials.jsonl       one line for each trial, written when it is over
+             fits/000400/       what the fit to so many steps said of its epochs (``fit_log.py``)
              models/trial-003/  the model after that trial; the newest two and that of the best trial are kept
              curves.png
 
@@ -25,7 +26,7 @@ from mbrl_control.core import MbrlError, Robot
 from mbrl_control.model import Model
 from mbrl_control.replay import Recording, Replay
 
-RUN, TRIALS, REPLAY, MODELS = "run.json", "trials.jsonl", "replay", "models"
+RUN, TRIALS, REPLAY, MODELS, FITS = "run.json", "trials.jsonl", "replay", "models", "fits"
 
 
 class RunError(MbrlError):

@@ -87,6 +87,9 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     if source.lab is not None:
         count = args.episodes + args.calibrate
         source = judged_anew(source, args.episodes, told(console, count), args.calibrate)
+        if args.episodes:
+            words = f"errors of each output: {source.lab.run.folder}/errors-{source.number:03d}.png"
+            console.print(words, markup=False, soft_wrap=True)
     checks = examined(source.model.facts)
     show(console, checks)
     chosen = forced(args.force, checks)

@@ -19,6 +19,7 @@ from mbrl_control.errors import MbrlError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mbrl_control.fit_log import Epoch
     from mbrl_control.learning import Lab, Learner
     from mbrl_control.run_folder import Trial
 
@@ -111,8 +112,7 @@ def learn(console: Console, lab: Lab, learner: Learner) -> None:
     """Trials until the steps are spent."""
     from mbrl_control.learning_curves import draw
 
-    with progress(console, lab) as on_step:
-        lab.on_step = on_step
+    with progress(console, lab):
         while lab.run.env_steps < lab.options.steps:
             trial, recording, model = learner.trial()
             lab.run.add(trial, recording, model, lab.robot, lab.run.asked["command"])
@@ -152,12 +152,12 @@ def line(trial: Trial) -> str:
 
 
 @contextmanager
-def progress(console: Console, lab: Lab) -> Iterator[Any]:
-    """A function that is told what goes on after each step in the world."""
+def progress(console: Console, lab: Lab) -> Iterator[None]:
+    """A bar on a terminal, moved by the lab's steps in the world; it says what goes on, fits included."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     if not console.is_terminal:
-        yield lambda _: None
+        yield
         return
     columns = (
         TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
@@ -176,7 +176,11 @@ def progress(console: Console, lab: Lab) -> Iterator[Any]:
             made += 1
             bar.update(shown, completed=made, description=f"trial {trial}, {kind}")
 
-        yield on_step
+        def on_epoch(epoch: Epoch) -> None:
+            bar.update(shown, description=f"trial {len(lab.run.trials)}, fit: epoch {epoch.epoch} of {epoch.of}")
+
+        lab.on_step, lab.on_epoch = on_step, on_epoch
+        yield
 
 
 def facts(lab: Lab, scores: list[float]) -> dict[str, Any]:
@@ -210,6 +214,8 @@ def said(console: Console, lab: Lab, result: Mapping[str, Any]) -> int:
     if scores := result["evaluation_returns"]:
         words.append(f"evaluation {median(scores):.2f} in the median of {len(scores)}")
     words.append(f"{result['wall_s']:.0f} s")
+    if best:
+        words.append(f"to look at it: mbrl view {lab.run.folder}")
     if result["interrupted"]:
         words.append(f"interrupted: mbrl learn --resume {lab.run.folder}")
     console.print(" · ".join(words) + f" · {lab.run.folder}/curves.png", markup=False, soft_wrap=True)

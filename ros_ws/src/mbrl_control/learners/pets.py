@@ -28,7 +28,8 @@ from mbrl_control.dynamics import ensemble
 from mbrl_control.evaluate import Episode, Parts
 from mbrl_control.exploration import Wander
 from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, spec_for
-from mbrl_control.replay import Recording
+from mbrl_control.replay import Recording, Replay
+from mbrl_control.run_folder import FITS
 
 if TYPE_CHECKING:
     from mbrl_control.fit import FitConfig
@@ -51,6 +52,9 @@ class Config:
     retrain_every: int = param(50, "steps of a trial between fits; 0: one fit, before it", low=0, high=1_000_000)
     first_epochs: int = param(100, "passes over the data of the first fit", low=1, high=100_000)
     epochs: int = param(20, "passes of a fit that goes on from the last one's weights", low=1, high=100_000)
+    held_out: float = param(
+        0.0, "share of the episodes that a fit is stopped by, in open loop, not fitted to; 0: none", low=0.0, high=0.5
+    )
     latency: int = param(0, "commands before the present one that the networks read", low=0, high=COMMANDS_KEPT)
     structure: str = param("delta", "what the networks predict", choices=STRUCTURES)
 
@@ -150,11 +154,25 @@ class Pets:
         epochs = self.config.epochs if self.model else self.config.first_epochs
         config = replace(self.fit_config, epochs=epochs, seed=self._seed(recordings))
         begun = time.perf_counter()
-        fitted = fit(config, self.spec, recordings, start=self.model)
+        steps = sum(recording.steps for recording in recordings)
+        folder = self.lab.run.folder / FITS / f"{steps:06d}"
+        train, validation = self._split(recordings)
+        told = self.lab.on_epoch
+        fitted = fit(config, self.spec, train, validation, start=self.model, folder=folder, on_epoch=told)
         self.model = replace(fitted, facts={**fitted.facts, **self.lab.conditions()})
         took.append(time.perf_counter() - begun)
         if self._dynamics is not None:
             self._dynamics.swap(self.model)
+
+    def _split(self, recordings: Sequence[Recording]) -> tuple[Sequence[Recording], Sequence[Recording]]:
+        """What is fitted to, and what is held out."""
+        if not self.config.held_out:
+            return recordings, ()
+        data = Replay()
+        for recording in recordings:
+            data.append(recording)
+        split = data.split(self.config.held_out)
+        return split.train, split.validation
 
     def _seed(self, recordings: Sequence[Recording]) -> int:
         """Of a fit: another one for each amount of data, the same whenever that is fitted again."""
