@@ -26,7 +26,7 @@ from mbrl_control.dynamics.onnx import Session, read
 from mbrl_control.export import PARITY, ExportError, Source, export, graph_of, parity
 from mbrl_control.model import REFERENCE, Model, ModelError, spec_for
 from mbrl_control.model_folder import CARD, GRAPH, WEIGHTS
-from mbrl_control.models import located
+from mbrl_control.models import card, located
 from mbrl_control.networks import Net, initial
 from mbrl_control.onnx_graph import OPERATORS, OPSET, GraphError, Recorder, Traced, checked
 from mbrl_control.transitions import steps
@@ -298,6 +298,8 @@ def test_a_word_names_dynamics_or_a_folder(folder, monkeypatch):
     ):
         with pytest.raises(ModelError, match=said):
             located(word)
+    with pytest.raises(ModelError, match="did you mean 'kinematic'"):
+        card("kinematik")
 
 
 # --- Validation ---------------------------------------------------------------------------------------

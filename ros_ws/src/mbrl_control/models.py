@@ -51,7 +51,10 @@ def located(word: str) -> Located:
 
 def card(word: str) -> Mapping[str, Any]:
     """The card of a model folder, named as for ``located``."""
-    return _card(_folder(word))
+    folder = _folder(word)
+    if folder is None:
+        raise _unknown(word)
+    return _card(folder)
 
 
 def _card(folder: Path) -> Mapping[str, Any]:
