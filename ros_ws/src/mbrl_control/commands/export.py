@@ -84,11 +84,11 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     can_widen = source.lab is not None and source.model.net.gaussian
     if args.calibrate and not can_widen:
         raise MbrlError(f"--calibrate {args.calibrate}: it takes a run whose members have a variance")
-    if source.lab is not None:
+    if (lab := source.lab) is not None:
         count = args.episodes + args.calibrate
         source = judged_anew(source, args.episodes, told(console, count), args.calibrate)
         if args.episodes:
-            words = f"errors of each output: {source.lab.run.folder}/errors-{source.number:03d}.png"
+            words = f"errors of each output: {lab.run.folder}/errors-{source.number:03d}.png"
             console.print(words, markup=False, soft_wrap=True)
     checks = examined(source.model.facts)
     show(console, checks)
