@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,11 @@ PAGE, PICTURE, RUNS = ROOT / "docs" / "learning.md", ROOT / "docs" / "learning.p
 COMMAND = ".venv/bin/python benchmarks/learning.py"
 SEEDS = range(10, 15)
 """Others than those with which settings were chosen."""
+COLOURS = ("#2d6fa3", "#c8742c", "#7a4fa3")
+"""Of the rows of one task, in their order."""
+BOUND, THRESHOLD = "#3a9d5d", "#7f8c9b"
+Result = Mapping[str, Any]
+"""What ``mbrl learn --json`` writes of a run."""
 
 
 @dataclass(frozen=True)
@@ -37,21 +42,28 @@ class Case:
     task: str
     learner: str
     steps: int
-    bound: float
-    """Median score of planning on the true model (docs/tasks.md)."""
+    bound: float | None
+    """Score of planning on the true model (docs/tasks.md); None: not known for episodes of this length."""
+    evaluate: int = 0
+    """Episodes after it that nothing is learned from."""
+    seeds: int = len(SEEDS)
     more: tuple[str, ...] = ()
+    """Settings, and flags that begin with --."""
+    words: str = ""
+    """What to call ``more``."""
 
     @property
     def name(self) -> str:
-        return "-".join([self.task, self.learner, *(word.replace(":=", "=") for word in self.more)])
+        return "-".join([self.task, self.learner, *([self.words.replace(" ", "-")] if self.words else [])])
 
-    def run(self, seed: int) -> Mapping[str, Any]:
+    def run(self, seed: int) -> Result:
         """The result of one seed; made, resumed, or read."""
+        if (known := self.known(seed)) is not None:
+            return known
         folder = RUNS / f"{self.name}-{seed}"
         out = folder.with_suffix(".json")
-        if out.exists():
-            return json.loads(out.read_text(encoding="utf-8"))
         new = [self.task, *self.more, f"--learner={self.learner}", f"--steps={self.steps}", f"--seed={seed}"]
+        new += [f"--evaluate={self.evaluate}"]
         words = [f"--resume={folder}"] if folder.exists() else [*new, f"--out={folder}"]
         RUNS.mkdir(parents=True, exist_ok=True)
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -64,54 +76,111 @@ class Case:
         print(f"{self.name} seed {seed}: {scores}   {result['wall_s']:.0f} s", flush=True)
         return result
 
-    def row(self, results: list[Mapping[str, Any]]) -> str:
+    def known(self, seed: int) -> Result | None:
+        """The result of a run that is finished."""
+        out = RUNS / f"{self.name}-{seed}.json"
+        result = json.loads(out.read_text(encoding="utf-8")) if out.exists() else None
+        return None if result is None or result["interrupted"] else result
+
+    def results(self) -> list[Result]:
+        """Of the seeds that are finished."""
+        return [known for seed in self.which if (known := self.known(seed)) is not None]
+
+    @property
+    def which(self) -> Sequence[int]:
+        return SEEDS[: self.seeds]
+
+    def took(self, seed: int) -> float:
+        """Wall time of a run's trials, however often it was interrupted [s]."""
+        lines = (RUNS / f"{self.name}-{seed}" / "trials.jsonl").read_text(encoding="utf-8").splitlines()
+        return sum(json.loads(line)["wall_s"] for line in lines)
+
+    def row(self, results: Sequence[Result]) -> str:
         best = [max(result["trial_returns"]) for result in results]
-        reached = [result["steps_to_threshold"] for result in results]
-        threshold = results[0]["threshold"]
-        cells = [f"`{self.task}`", f"`{self.learner}`, `{results[0]['planner']}`", f"{self.steps}"]
-        cells.append(f"{np.median(best):.1f} ({min(best):.1f} to {max(best):.1f})")
-        if threshold is None:
-            cells.append("-")
-        else:
-            steps = [np.inf if r is None else r for r in reached]
-            words = f"{np.median(steps):.0f}" if np.isfinite(np.median(steps)) else "not"
-            count = sum(r is not None for r in reached)
-            cells.append(f"{threshold:g}: {words}; {count} of {len(reached)} ({', '.join(map(str, reached))})")
-        cells += [f"{self.bound:g}", f"{np.median([r['wall_s'] for r in results]):.0f} s"]
+        evaluated = [float(np.mean(result["evaluation_returns"])) for result in results if result["evaluation_returns"]]
+        learner = f"`{self.learner}`, `{results[0]['planner']}`" + (f", {self.words}" if self.words else "")
+        cells = [f"`{self.task}`", learner, f"{max(result['env_steps'] for result in results)}", f"{len(results)}"]
+        cells += [spread(best), spread(evaluated) if evaluated else "-", reached(results)]
+        cells += ["-" if self.bound is None else f"{self.bound:g}"]
+        cells += [f"{np.median([self.took(r['seed']) for r in results]):.0f} s"]
         return "| " + " | ".join([*cells, f"{np.median([r['plan_ms_p50'] for r in results]):.0f} ms"]) + " |"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Median, least and greatest."""
+    return (
+        f"{np.median(values):.1f} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else f"{values[0]:.1f}"
+    )
+
+
+def reached(results: Sequence[Result]) -> str:
+    """The steps that the threshold took: in the median, and each seed's."""
+    threshold, each = results[0]["threshold"], [result["steps_to_threshold"] for result in results]
+    if threshold is None:
+        return "-"
+    middle = np.median([np.inf if steps is None else steps for steps in each])
+    words = f"{middle:.0f}" if np.isfinite(middle) else "not"
+    count = sum(steps is not None for steps in each)
+    return f"{threshold:g}: {words}; {count} of {len(each)} ({', '.join('-' if s is None else str(s) for s in each)})"
 
 
 CASES = (
     Case("cartpole_swing_up", "pets", 1000, 180.0),
     Case("cartpole_swing_up", "pddm", 1000, 181.8),
-    Case("inverted_pendulum", "pets", 500, -0.1),
-    Case("cartpole_balance", "pets", 1000, 200.0),
-    Case("pendulum", "pets", 1000, 102.0),
-    Case("reacher", "pets", 3000, -38.9),
-    Case("pusher", "pets", 3000, -42.0),
+    Case("pendulum", "pets", 600, 102.0),
+    Case("inverted_pendulum", "pets", 300, -0.1),
+    Case("cartpole_balance", "pets", 400, 200.0),
+    Case("reacher", "pets", 1500, -38.9, evaluate=10),
+    Case("pusher", "pets", 1800, -42.0, evaluate=10),
+    Case("half_cheetah", "pets", 3000, None, seeds=2, more=("half_cheetah.steps:=200",), words="episodes of 200"),
 )
 HEAD = (
-    "| task | learner, planner | steps | best trial: median (least to greatest) "
-    "| steps to threshold: median; seeds (each) | true model | a run | a plan |\n|---|---|---|---|---|---|---|---|"
+    "| task | learner, planner | steps | seeds | best trial | evaluation | steps to threshold: median; seeds (each) "
+    "| true model | a run | a plan |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
-def draw(found: Mapping[Case, list[Mapping[str, Any]]]) -> None:
-    """Scores over steps, a line for each seed."""
-    columns = min(len(found), 3)
-    rows = -(-len(found) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
-    for axes, (case, results) in zip(figure.subplots(rows, columns, squeeze=False).flat, found.items(), strict=False):
-        for result in results:
-            axes.plot(result["trial_env_steps"], result["trial_returns"], color="#2d6fa3", alpha=0.6, linewidth=1.0)
-        axes.axhline(case.bound, color="#3a9d5d", linestyle="--", linewidth=1.0, label="true model")
-        if results[0]["threshold"] is not None:
-            axes.axhline(results[0]["threshold"], color="#7f8c9b", linestyle=":", linewidth=1.0, label="threshold")
-        axes.set_title(f"{case.task}, {case.learner}", fontsize=9)
-        axes.set_xlabel("steps in the world", fontsize=8)
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=7)
+def draw(found: Mapping[Case, Sequence[Result]]) -> None:
+    """Scores over steps: a panel for each task, a thin line for each seed, a thick one for their median."""
+    tasks = list(dict.fromkeys(case.task for case in found))
+    columns = min(len(tasks), 4)
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.0 * rows + 0.5), layout="constrained")
+    figure.suptitle(
+        "Score of each trial while it is learned: thin lines are seeds, thick ones their median", fontsize=10
+    )
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, task in zip(panels, tasks, strict=False):
+        panel(axes, task, {case: results for case, results in found.items() if case.task == task})
+    for axes in list(panels):
+        axes.set_axis_off()
     figure.savefig(PICTURE, dpi=110)
+
+
+def panel(axes: Any, task: str, found: Mapping[Case, Sequence[Result]]) -> None:
+    """One task."""
+    for (case, results), colour in zip(found.items(), COLOURS, strict=False):
+        steps = sorted({at for result in results for at in result["trial_env_steps"]})
+        lines = [np.interp(steps, result["trial_env_steps"], result["trial_returns"]) for result in results]
+        for result in results:
+            axes.plot(result["trial_env_steps"], result["trial_returns"], color=colour, alpha=0.35, linewidth=0.8)
+        label = case.learner + (f", {case.words}" if case.words else "")
+        axes.plot(steps, np.median(lines, axis=0), color=colour, linewidth=2.0, label=label)
+    case, results = next(iter(found.items()))
+    if case.bound is not None:
+        axes.axhline(case.bound, color=BOUND, linestyle="--", linewidth=1.2, label="planned on the true model")
+    if results[0]["threshold"] is not None:
+        axes.axhline(results[0]["threshold"], color=THRESHOLD, linestyle=":", linewidth=1.2, label="threshold")
+    planned = [score for results in found.values() for result in results for score in result["trial_returns"][1:]]
+    marks = [value for value in (case.bound, results[0]["threshold"]) if value is not None]
+    low, high = min(planned + marks), max(planned + marks)
+    axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+    axes.set_title(task, fontsize=10)
+    axes.set_xlabel("steps in the world", fontsize=8)
+    axes.set_ylabel("score of the trial", fontsize=8)
+    axes.tick_params(labelsize=7)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=7, loc="lower right")
 
 
 def main() -> None:
@@ -119,16 +188,22 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=sorted({case.task for case in CASES}), help="run this task; the table has all"
     )
+    parser.add_argument("--learner", help="of that task, this learner alone")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs side by side")
     given = parser.parse_args()
-    found: dict[Case, list[Mapping[str, Any]]] = {}
     with ThreadPoolExecutor(given.workers) as pool:
         for case in CASES:
-            there = all((RUNS / f"{case.name}-{seed}.json").exists() for seed in SEEDS)
-            if there or given.only in (None, case.task):
-                found[case] = list(pool.map(case.run, SEEDS))
-                put(PAGE, COMMAND, "learning", "\n".join([HEAD, *(c.row(results) for c, results in found.items())]))
-                draw(found)
+            if given.only in (None, case.task) and given.learner in (None, case.learner):
+                list(pool.map(case.run, case.which))
+                tell()
+    tell()
+
+
+def tell() -> None:
+    """Writes table and picture of all that is finished."""
+    found = {case: results for case in CASES if (results := case.results())}
+    put(PAGE, COMMAND, "learning", "\n".join([HEAD, *(case.row(results) for case, results in found.items())]))
+    draw(found)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,18 @@ from mbrl_control import core, registry
 from mbrl_control.core import Block, Mode, Observation, State
 from mbrl_control.dynamics import ensemble
 from mbrl_control.dynamics.kinematic import Kinematic
-from mbrl_control.model import COMMANDS, REFERENCE, Model, ModelError, changes, inputs, spec_for
+from mbrl_control.model import (
+    COMMANDS,
+    GIVE,
+    REFERENCE,
+    Model,
+    ModelError,
+    advanced,
+    changes,
+    inputs,
+    rates_of,
+    spec_for,
+)
 from mbrl_control.networks import Net, initial
 from mbrl_control.sampling import INFINITE, Sampling
 
@@ -322,3 +333,22 @@ def test_a_robot_is_known_by_how_its_joints_move():
         slides = [joint for joint in robot.joints if model.joint(joint).type[0] == mjcf.mujoco().mjtJoint.mjJNT_SLIDE]
         assert tuple(slides) == robot.sliding, name
         assert robot.channels.mode in Mode
+
+
+def test_known_stops_are_read_and_kept_to():
+    robot = registry.make("robots", "pusher")
+    spec = spec_for(robot, DT, structure="acceleration", stops=True)
+    q, v = robot.limits.upper - 0.1, np.full(7, 4.0)
+    read = dict(zip(spec.input_names, inputs(spec, np, {"q": q, "v": v}, np.zeros(7)), strict=True))
+    assert read["elbow_flex beyond its upper stop"] == pytest.approx(DT * 4.0 - 0.1)
+    assert read["elbow_flex beyond its lower stop"] == 0.0
+    after = advanced(spec, np, {"q": q, "v": v}, np.zeros(7))
+    np.testing.assert_allclose(after["q"], robot.limits.upper + GIVE)
+    np.testing.assert_allclose(advanced(spec, np, {"q": q - 0.2, "v": v}, np.zeros(7))["q"], q)
+    free = spec_for(robot, DT, structure="acceleration")
+    assert free.stops == ()
+    np.testing.assert_allclose(advanced(free, np, {"q": q, "v": v}, np.zeros(7))["q"], q + DT * 4.0)
+
+
+def test_a_block_is_known_as_the_rate_of_another():
+    assert rates_of(registry.make("robots", "pusher").blocks) == {"object": "object_velocity"}

@@ -129,3 +129,18 @@ def test_initial_weights_are_pets():
     assert np.all(params["max_log_variance"] == np.float32(0.5))
     assert np.all(params["min_log_variance"] == np.float32(-10.0))
     assert all(p.dtype == np.float32 for p in params.values())
+
+
+def test_with_a_beta_of_1_the_mean_is_fitted_as_by_its_square_error():
+    """The gradient of var (y - mu)^2 / var + ..., with the first var held, is that of (y - mu)^2; at 0 it is not."""
+    net, params, x, y = ensemble("gaussian")
+    for beta, same in ((1.0, True), (0.0, False)):
+        raw = networks.forward(torch_xp, net, {n: torch.tensor(p) for n, p in params.items()}, torch.tensor(x))
+        raw.requires_grad_()
+        leaves = {name: torch.tensor(p) for name, p in params.items()}
+        networks.loss(torch_xp, net, leaves, raw, torch.tensor(y), beta, torch.Tensor.detach).sum().backward()
+        mean = raw.detach().numpy()[..., : net.outputs]
+        by_square_error = 2.0 * (mean - y) / (ROWS * net.outputs)
+        assert raw.grad is not None
+        found = raw.grad.numpy()[..., : net.outputs]
+        assert np.allclose(found, by_square_error, rtol=1e-9) == same

@@ -65,7 +65,7 @@ def open_loop(
         beside = {name: xp.broadcast_to(states[name][:, k], (*lead, states[name].shape[-1])) for name in given}
         driving = xp.broadcast_to(drive[:, k], (*lead, drive.shape[-1]))
         mean = raw(xp, spec, net, params, {**state, **beside}, driving, activations)[..., : net.outputs]
-        state = advanced(spec, state, mean * params["output_scale"] + params["output_mean"])
+        state = advanced(spec, xp, state, mean * params["output_scale"] + params["output_mean"])
         rows.append(state)
     return {name: xp.stack([row[name] for row in rows], axis=-2) for name in parts}
 

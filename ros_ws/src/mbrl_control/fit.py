@@ -56,6 +56,12 @@ class FitConfig:
     width: int = param(128, "units of each hidden layer", low=1, high=10_000)
     activation: str = param("silu", "of the hidden layers", choices=tuple(networks.ACTIVATIONS))
     head: str = param("gaussian", "mean and variance (PETS), or the mean alone (PDDM)", choices=networks.HEADS)
+    beta: float = param(
+        0.0,
+        "of a gaussian head, weight of steps by their variance to this power: 0 none, 1 nearly mse",
+        low=0.0,
+        high=1.0,
+    )
     epochs: int = param(50, "passes over the data at most", low=1, high=100_000)
     batch: int = param(32, "steps in a batch of each member", low=1, high=1_000_000)
     learning_rate: float = param(1e-3, "of Adam", low=1e-8, high=1.0)
@@ -222,7 +228,7 @@ class _Fit:
             if config.input_noise:
                 x = x + self._put(self._rng.standard_normal(tuple(x.shape))) * config.input_noise
             raw = networks.forward(xp, self.net, self._params, x, QUICK)
-            losses = networks.loss(xp, self.net, self._params, raw, y)
+            losses = networks.loss(xp, self.net, self._params, raw, y, config.beta, torch.Tensor.detach)
             self._adam.zero_grad()
             losses.sum().backward()
             self._adam.step()

@@ -17,6 +17,9 @@ what is usual in the data, one of two structures:
 
 The latter is exact where the acceleration is constant over a step; the semi-implicit rule q + dt v' would be off by
 dt^2 a / 2 (0.07 rad in each step of a cart-pole's pole that swings).
+
+What happens at a joint's stop is a kink that a network learns badly from little data. With ``stops``, which are known,
+it also reads how far each joint would be beyond them one step on at its present speed, and positions stay within them.
 """
 
 from __future__ import annotations
@@ -40,6 +43,8 @@ COMMANDS = "commands"
 """Name of the last commands [n nu], newest last and flattened, in observations and states."""
 COMMANDS_KEPT = 8
 """How many commands before the present one an observation holds."""
+GIVE = 0.03
+"""Stops are springs: joints come this far beyond them [rad or m]."""
 FLOOR = 1e-6
 """Least deviation that the data are divided by, in their own units."""
 
@@ -86,6 +91,8 @@ class Spec:
     """L, how many commands before the present one it reads."""
     structure: str = "delta"
     """One of ``STRUCTURES``."""
+    stops: tuple[tuple[float, float], ...] = ()
+    """Range of each joint, read and kept to; empty: neither."""
 
     @property
     def follows(self) -> bool:
@@ -111,6 +118,8 @@ class Spec:
             found += [f"{f} {part.name}[{i}]" for f in ("sin", "cos") for i in part.angles]
         if self.follows:
             found += [f"q_ref - q {joint}" for joint in self.joints] + [f"v_ref {joint}" for joint in self.joints]
+        if self.stops:
+            found += [f"{joint} beyond its {end} stop" for end in ("lower", "upper") for joint in self.joints]
         found += [f"u[-{ago}] {name}" for ago in range(self.latency, 0, -1) for name in self.channels]
         if self.follows:
             return (*found, *(f"v_ref' {joint}" for joint in self.joints))
@@ -186,6 +195,7 @@ def spec_for(
     rates: Mapping[str, str] | None = None,
     latency: int = 0,
     structure: str = "delta",
+    stops: bool = False,
 ) -> Spec:
     """What a model of a robot reads and predicts: its joints, and the blocks that are to be predicted too.
 
@@ -217,7 +227,18 @@ def spec_for(
         if part.rate and sizes.get(part.rate) != part.size:
             raise ModelError(f"rate '{part.rate}' of block '{part.name}': it takes a block of {part.size} numbers")
     mode = robot.channels.mode.value
-    return Spec(robot.name, robot.joints, robot.channels.names, mode, dt, tuple(parts), latency, structure)
+    ends = tuple(zip(robot.limits.lower.tolist(), robot.limits.upper.tolist(), strict=True)) if stops else ()
+    return Spec(robot.name, robot.joints, robot.channels.names, mode, dt, tuple(parts), latency, structure, ends)
+
+
+def rates_of(blocks: Sequence[Block]) -> dict[str, str]:
+    """Which block is the derivative of which: that of the same source whose unit is the other's in a second."""
+    return {
+        one.name: other.name
+        for one in blocks
+        for other in blocks
+        if other.source == one.source and other.unit == f"{one.unit}/s"
+    }
 
 
 def _kind(robot: Robot, joint: int) -> Kind:
@@ -252,6 +273,8 @@ def inputs(
     if spec.follows:
         reference, nj = state[REFERENCE], len(spec.joints)
         found += [reference[..., :nj] - state["q"], reference[..., nj:]]
+    if spec.stops:
+        found += beyond(spec, xp, state["q"] + spec.dt * state["v"])
     if spec.latency:
         found.append(state[COMMANDS])
     return xp.concat([*found, drive], axis=-1)
@@ -273,8 +296,20 @@ def changes(
     return xp.concat([wrapped(xp, p, after[p.name] - before[p.name]) for p in spec.predicted], axis=-1)
 
 
+def ends(spec: Spec, xp: Any, q: Annotated[Array, "... nj"]) -> tuple[Annotated[Array, "nj"], Annotated[Array, "nj"]]:
+    """The lower and the upper stops, as arrays like q."""
+    low, high = (xp.asarray(np.array(side), dtype=q.dtype, device=q.device) for side in zip(*spec.stops, strict=True))
+    return low, high
+
+
+def beyond(spec: Spec, xp: Any, q: Annotated[Array, "... nj"]) -> list[Annotated[Array, "... nj"]]:
+    """How far joints at q are beyond their lower stops, and their upper ones."""
+    (low, high), none = ends(spec, xp, q), xp.zeros_like(q)
+    return [xp.maximum(low - q, none), xp.maximum(q - high, none)]
+
+
 def advanced(
-    spec: Spec, state: Mapping[str, Array], change: Annotated[Array, "... out"]
+    spec: Spec, xp: Any, state: Mapping[str, Array], change: Annotated[Array, "... out"]
 ) -> dict[str, Annotated[Array, "... n"]]:
     """The parts one step later."""
     found, at = {}, 0
@@ -284,6 +319,9 @@ def advanced(
     for part in spec.parts:
         if part.name in spec.derived:
             found[part.name] = state[part.name] + (state[part.rate] + found[part.rate]) * (0.5 * spec.dt)
+    if spec.stops:
+        low, high = ends(spec, xp, found["q"])
+        found["q"] = xp.minimum(xp.maximum(found["q"], low - GIVE), high + GIVE)
     return {part.name: found[part.name] for part in spec.parts}
 
 

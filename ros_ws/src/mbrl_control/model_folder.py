@@ -127,6 +127,7 @@ def card(model: Model, robot: Robot, command: str) -> dict[str, Any]:
         "dt": spec.dt,
         "latency_steps": spec.latency,
         "structure": spec.structure,
+        "stops": [list(pair) for pair in spec.stops],
         "parts": [{**asdict(part), "kinds": list(part.kinds), "units": list(part.units)} for part in spec.parts],
         "inputs": list(spec.input_names),
         "outputs": list(spec.output_names),
@@ -184,6 +185,7 @@ def described(folder: Path, card: Mapping[str, Any]) -> tuple[Spec, Net]:
             parts,
             int(card["latency_steps"]),
             card["structure"],
+            tuple((float(low), float(high)) for low, high in card.get("stops", ())),
         )
         net = Net(**{**card["net"], "hidden": tuple(card["net"]["hidden"])})
     except (KeyError, TypeError, ValueError) as error:

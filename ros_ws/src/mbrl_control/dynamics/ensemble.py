@@ -270,7 +270,7 @@ class Ensemble:
         else:
             change = xp.mean(mean, axis=0)
         change = xp.asarray(change, dtype=wide["q"].dtype)
-        after |= advanced(spec, wide, self._usual(change))
+        after |= advanced(spec, xp, wide, self._usual(change))
         said = mean if not scattered else self._in_units(wide) + mean
         if scattered:
             after[MEMBER] = s[MEMBER]

@@ -27,7 +27,7 @@ from mbrl_control.config import build, param
 from mbrl_control.dynamics import ensemble
 from mbrl_control.evaluate import Episode, Parts
 from mbrl_control.exploration import Wander
-from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, spec_for
+from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, rates_of, spec_for
 from mbrl_control.replay import Recording, Replay
 from mbrl_control.run_folder import FITS
 
@@ -57,6 +57,7 @@ class Config:
     )
     latency: int = param(0, "commands before the present one that the networks read", low=0, high=COMMANDS_KEPT)
     structure: str = param("delta", "what the networks predict", choices=STRUCTURES)
+    stops: bool = param(False, "networks read how far joints would run beyond their stops, and joints stay within them")
 
 
 class Pets:
@@ -76,8 +77,10 @@ class Pets:
             lab.robot,
             lab.task.dt,
             blocks=lab.task.layout.blocks,
+            rates=rates_of(lab.task.layout.blocks),
             latency=config.latency,
             structure=config.structure,
+            stops=config.stops,
         )
         self.model: Model | None = None
         """The newest; of a run that goes on, from its folder."""

@@ -50,13 +50,13 @@ class Config:
     effort: float = param(EFFORT, "Weight of the squared torques", low=0.0, high=1e6, live=True)
     tolerance: float = param(17.0, "The goal is met within this of the speed", unit="m/s", low=1e-6, high=20.0)
     dwell: float = param(2.0, "The goal is met after this long within it", unit="s", low=0.0, high=60.0)
+    steps: int = param(1000, "Steps of an episode; published scores are of 1000", low=1, high=100_000)
 
 
 class HalfCheetah(Published):
     """Forward speed: terms run and effort."""
 
     dt = 0.05
-    steps = 1000
     threshold = None
 
     def __init__(self, config: Config, robot: Robot) -> None:
@@ -66,6 +66,7 @@ class HalfCheetah(Published):
         }
         goal = "one number, a speed [m/s]", [-FASTEST], [FASTEST]
         super().__init__(robot, "half_cheetah", terms, goal, (config.tolerance, config.dwell))
+        self.steps = config.steps
         self._share = 1.0 / robot.limits.torque[robot.limits.torque > 0.0]
 
     def residuals(self, xp: Any, features: Features, u: Array, goal: Array) -> Mapping[str, Array]:
