@@ -18,7 +18,7 @@ from mbrl_control.core import Goal, Observation, State
 from mbrl_control.exploration import ROOM, Wander
 from mbrl_control.learning import LearnConfig, open_lab
 from mbrl_control.model import REFERENCE
-from mbrl_control.run_folder import Run, RunError
+from mbrl_control.run_folder import Run, RunError, Trial
 
 SIGMA = 0.5
 SMALL = (
@@ -176,3 +176,13 @@ def test_what_it_is_learned_under_is_told_to_the_card() -> None:
     assert told["planned_with"] == {"mppi.samples": 8}
     with pytest.raises(ConfigError, match=r"world\.payload = '-1': it takes a number of at least 0 \[kg\]"):
         open_lab("reach", LearnConfig(robot="panda"), {"world.payload": "-1"})
+
+
+def test_a_trial_that_ended_early_counts_neither_as_the_best_nor_as_good_enough(tmp_path: Path) -> None:
+    """Scores are losses: three steps cost less than a hundred."""
+    trials = [Trial(n, "plan", k, at, -float(k), False, 1.0, ended=end) for n, k, at, end in
+              ((0, 3, 3, "a joint left its range"), (1, 100, 103, ""), (2, 90, 193, ""))]  # fmt: skip
+    run = Run(tmp_path, {}, trials=trials)
+    assert run.to_threshold(-95.0) == 193
+    assert run.best is trials[2]
+    assert Run(tmp_path, {}, trials=trials[:1]).best is trials[0]

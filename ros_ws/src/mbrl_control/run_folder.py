@@ -125,8 +125,12 @@ class Run:
                 shutil.rmtree(self._model_folder(number), ignore_errors=True)
 
     def to_threshold(self, threshold: float) -> int | None:
-        """Steps in the world until a trial first came to a score; None: none did."""
-        return next((trial.env_steps for trial in self.trials if trial.score >= threshold), None)
+        """Steps in the world until a trial first came to a score; None: none did.
+
+        One that ended before its time does not count: where scores are losses, the shortest one would be the best.
+        """
+        whole = (trial for trial in self.trials if not trial.ended)
+        return next((trial.env_steps for trial in whole if trial.score >= threshold), None)
 
     def _model_folder(self, number: int) -> Path:
         return self.folder / MODELS / f"trial-{number:03d}"
@@ -149,8 +153,8 @@ def read(folder: Path) -> tuple[Mapping[str, Any], list[Trial], bool]:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the highest score."""
-    return max(trials, key=lambda trial: trial.score, default=None)
+    """The trial with the highest score; one that ended before its time only where there is no other."""
+    return max(trials, key=lambda trial: (not trial.ended, trial.score), default=None)
 
 
 def _write(path: Path, text: str) -> None:

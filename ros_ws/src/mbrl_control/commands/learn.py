@@ -126,7 +126,9 @@ def evaluated(console: Console, lab: Lab, learner: Learner) -> list[float]:
     for number in range(lab.options.evaluate):
         episode = lab.evaluation(learner.parts(), number)
         scores.append(episode.total)
-        words = f"evaluation {number + 1} of {lab.options.evaluate}   score {episode.total:8.2f}"
+        words = (
+            f"evaluation {number + 1} of {lab.options.evaluate}   score {episode.total:8.2f}   {episode.ended}".rstrip()
+        )
         console.print(words, markup=False, soft_wrap=True)
     return scores
 
