@@ -15,7 +15,7 @@ import pytest
 from mbrl_control import registry
 from mbrl_control.config import ConfigError
 from mbrl_control.core import Goal, Observation, State
-from mbrl_control.exploration import ROOM, Wander
+from mbrl_control.exploration import ROOM, Restless, Wander
 from mbrl_control.learning import LearnConfig, open_lab
 from mbrl_control.model import REFERENCE
 from mbrl_control.run_folder import Run, RunError, Trial
@@ -166,6 +166,28 @@ def test_a_reference_that_wanders_stays_away_from_the_ends_of_the_joints() -> No
         t, turned = obs.t + len(plan.u) * task.dt, {REFERENCE: np.concatenate([plan.q[-1], plan.v[-1]])}
         obs = Observation(t, State(t, plan.q[-1], plan.v[-1]), turned, {REFERENCE: t})
     assert ROOM < farthest < 1.0
+
+
+def test_a_disturbed_plan_is_the_planners_and_smooth_noise_that_goes_on_between_plans() -> None:
+    """About a planner that plans nothing, so that what is played is the noise; and the same one for one time."""
+    robot = registry.make("robots", "pendulum")
+    task = registry.make("tasks", "pendulum", robot)
+    planner = Wander(robot, task, 1.0, sigma=1e-9)
+    restless, rng = Restless(planner, robot, 1.0, 0.2), np.random.default_rng(0)
+    joints, carry, played = State(0.0, robot.home, np.zeros(1)), None, []
+    goal = Goal.still(task.sample_goal(rng), restless.horizon, task.tolerance, task.dwell)
+    for k in range(200):
+        obs = Observation(k * task.dt, joints)
+        for _ in range(2):
+            carry, plan, _ = restless.improve(obs, goal, {}, carry or restless.init(obs), restless.noise(rng))
+            played.append(plan.u[0, 0] / robot.channels.bound[0])
+    first, again = np.array(played[::2]), np.array(played[1::2])
+    np.testing.assert_allclose(first, again, atol=1e-6)
+    assert 0.1 < first.std() < 0.3
+    assert np.mean(np.square(np.diff(first))) < np.mean(np.square(first))
+    arm = registry.make("robots", "panda")
+    with pytest.raises(ConfigError, match=r"noise = 0\.2 on plans for robot 'panda': it takes 0"):
+        Restless(planner, arm, 1.0, 0.2)
 
 
 def test_what_it_is_learned_under_is_told_to_the_card() -> None:

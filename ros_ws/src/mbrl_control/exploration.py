@@ -1,12 +1,15 @@
-"""Controls at random, for the first data: a planner that wants nothing.
+"""Controls at random: for the first data, a planner that wants nothing; for more of it, a planner that is disturbed.
 
 Coloured noise, whose power falls with the frequency as f^-beta: white noise makes a heavy robot tremble where it is.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from mbrl_control.config import ConfigError
 from mbrl_control.core import (
     Carry,
     Dynamics,
@@ -17,6 +20,7 @@ from mbrl_control.core import (
     Noise,
     Observation,
     Plan,
+    Planner,
     Robot,
     Status,
     Task,
@@ -95,3 +99,46 @@ class Wander:
         else:
             q, v = np.tile(obs.joints.q, (count + 1, 1)), np.zeros((count + 1, self.robot.nj))
         return Plan(obs.t, self.dt, mode, q, v, u, None, obs.joints.t, seq)
+
+
+class Restless:
+    """A planner with coloured noise on the controls that it plans, for a robot that takes torques.
+
+    A model that sees no use in a motion never asks for it, and so never learns of one: an arm whose model has hardly
+    seen it push a thing stays beside the thing.
+    """
+
+    def __init__(self, planner: Planner, robot: Robot, beta: float, sigma: float) -> None:
+        """``sigma`` is the noise's standard deviation, as a fraction of each channel's bound."""
+        if robot.channels.mode is Mode.VELOCITY_REFERENCE:
+            raise ConfigError(
+                f"noise = {sigma:g} on plans for robot '{robot.name}': it takes 0, plans are of references"
+            )
+        self.planner, self.robot, self.sigma = planner, robot, sigma
+        self.dt, self.horizon = planner.dt, planner.horizon
+        self._colour = coloured(STEPS, beta)
+
+    def init(self, obs: Observation) -> Carry:
+        return {**self.planner.init(obs), "noise_t0": np.asarray(obs.t), "noise": np.zeros((0, self.robot.nu))}
+
+    def knobs(self) -> Knobs:
+        return self.planner.knobs()
+
+    def noise(self, rng: np.random.Generator) -> Noise:
+        return {**self.planner.noise(rng), "restless": rng.standard_normal((STEPS, self.robot.nu))}
+
+    def improve(
+        self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
+    ) -> tuple[Carry, Plan, Info]:
+        """The planner's plan, its first controls disturbed by the rest of the sequence that is being played."""
+        own = {name: draw for name, draw in noise.items() if name != "restless"}
+        kept = {name: tensor for name, tensor in carry.items() if name not in ("noise", "noise_t0")}
+        after, plan, info = self.planner.improve(obs, goal, knobs, kept, own)
+        bound, t0, added = self.robot.channels.bound, float(carry["noise_t0"]), np.asarray(carry["noise"])
+        gone = round((obs.t - t0) / self.dt)
+        if gone >= len(added):
+            added, gone, t0 = self.sigma * bound * (self._colour @ noise["restless"]), 0, obs.t
+        u = np.array(plan.u)
+        rest = added[gone : gone + len(u)]
+        u[: len(rest)] = np.clip(u[: len(rest)] + rest, -bound, bound)
+        return {**after, "noise": added, "noise_t0": np.asarray(t0)}, replace(plan, u=u), info

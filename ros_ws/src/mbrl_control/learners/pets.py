@@ -26,7 +26,7 @@ import numpy as np
 from mbrl_control.config import build, param
 from mbrl_control.dynamics import ensemble
 from mbrl_control.evaluate import Episode, Parts
-from mbrl_control.exploration import Wander
+from mbrl_control.exploration import Restless, Wander
 from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, rates_of, spec_for
 from mbrl_control.replay import Recording, Replay
 from mbrl_control.run_folder import FITS
@@ -48,6 +48,9 @@ class Config:
     beta: float = param(1.0, "exponent of the random controls' spectrum; 0: white, larger: slower", low=0.0, high=10)
     sigma: float = param(
         0.5, "standard deviation of the random controls, as a share of each channel's bound", low=1e-3, high=10.0
+    )
+    noise: float = param(
+        0.0, "on the controls that are planned in trials, likewise; evaluations have none", low=0.0, high=10.0
     )
     retrain_every: int = param(50, "steps of a trial between fits; 0: one fit, before it", low=0, high=1_000_000)
     first_epochs: int = param(100, "passes over the data of the first fit", low=1, high=100_000)
@@ -100,7 +103,7 @@ class Pets:
             episode = lab.episode(self.exploring(), number, self._told(kind, took))
         else:
             self._fit(lab.run.recordings(), took)
-            episode = lab.episode(self.parts(), number, self._told(kind, took))
+            episode = lab.episode(self.trying(), number, self._told(kind, took))
         recording = lab.recorded(episode, number)
         trial = Trial(
             number=number,
@@ -129,6 +132,14 @@ class Pets:
             planner = self.lab.planner(self._dynamics, np)
             self._parts = self.lab.parts_with(planner, self._dynamics, "ensemble")
         return self._parts
+
+    def trying(self) -> Parts:
+        """The planner on the newest model, disturbed if that is asked for."""
+        parts, config = self.parts(), self.config
+        if not config.noise:
+            return parts
+        restless = Restless(parts.planner, self.lab.robot, config.beta, config.noise)
+        return replace(parts, planner=restless)
 
     def exploring(self) -> Parts:
         """What acts at random."""
