@@ -28,7 +28,7 @@ def one_more(lab: Lab, seconds: float = 1.0) -> Episode:
     """A trial, and that it is finished."""
     wander, number = Wander(lab.robot, lab.task, 1.0, SIGMA), len(lab.run.trials)
     parts = lab.parts_with(wander, wander.dynamics, "none")
-    episode = run_episode(parts, lab.seed(number), seconds, iterations=1, world=lab.world)
+    episode = run_episode(parts, lab.seed(number), seconds, iterations=1)
     recording = lab.recorded(episode, number)
     steps = lab.run.env_steps + recording.steps
     ms = float(np.median(episode.plan_time)) * 1e3

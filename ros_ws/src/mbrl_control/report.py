@@ -71,32 +71,32 @@ def write(
 
 
 def pushes(record: Record, plan: Schedule, robot: Robot) -> list[dict[str, float | None]]:
-    """For each push: how far the tip left its reference [m], and when it was back within 5 mm [s]."""
-    t, away = deviation(record, robot)
+    """For each push: how far the tip left where it was, under its reference [m]; when it was back within 5 mm [s]."""
+    t, offset = offsets(record, robot)
     found = []
     for start in plan.pushes:
-        window = (t >= start) & (t < start + 3.0)
-        after, far = t[window] - start, away[window]
-        if far.size:
-            peak = int(far[after < PUSHED].argmax())
-            stays = [
-                i for i in range(peak, far.size) if (far[(after >= after[i]) & (after < after[i] + STAYS)] < BACK).all()
-            ]
-            back = float(after[stays[0]]) if stays else None
-            found.append({"at_s": start, "peak_m": float(far[peak]), "back_after_s": back})
+        before, window = (t >= start - STAYS) & (t < start), (t >= start) & (t < start + 3.0)
+        if not (before.any() and window.any()):
+            continue
+        after, far = t[window] - start, np.linalg.norm(offset[window] - offset[before].mean(axis=0), axis=-1)
+        peak = int(far[after < PUSHED].argmax())
+        stays = [
+            i for i in range(peak, far.size) if (far[(after >= after[i]) & (after < after[i] + STAYS)] < BACK).all()
+        ]
+        back = float(after[stays[0]]) if stays else None
+        found.append({"at_s": start, "peak_m": float(far[peak]), "back_after_s": back})
     return found
 
 
-def deviation(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of the tip from where the commands wanted it [m], over time."""
+def offsets(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
+    """The tip from where the commands wanted it [m], [T 3] over time."""
     t, q = np.array(record.state_t), np.array(record.q)
     sent, ref = np.array(record.command_t), np.array(record.q_ref)
     if len(sent) < 2 or not len(t):
-        return np.zeros(0), np.zeros(0)
+        return np.zeros(0), np.zeros((0, 3))
     during = (t >= sent[0]) & (t <= sent[-1])
     wanted = np.stack([np.interp(t[during], sent, ref[:, j]) for j in range(ref.shape[1])], axis=-1)
-    tip = robot.tip(np, q[during]) - robot.tip(np, wanted)
-    return t[during], np.linalg.norm(tip, axis=-1)
+    return t[during], robot.tip(np, q[during]) - robot.tip(np, wanted)
 
 
 def _page(
@@ -112,7 +112,7 @@ def _page(
         f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(_text(v))}</td></tr>" for k, v in figures.items()
     )
     pushed = "".join(
-        f"<li>at {p['at_s'] - (plan.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off its path, "
+        f"<li>at {p['at_s'] - (plan.armed_at or 0.0):.1f} s: {p['peak_m'] * 1e3:.1f} mm off where it was, "
         + ("not back within 5 mm" if p["back_after_s"] is None else f"back within 5 mm after {p['back_after_s']:.2f} s")
         + "</li>"
         for p in details["pushes"]
@@ -191,7 +191,8 @@ def _plot_distance(record: Record, plan: Schedule) -> Figure:
 
 def _plot_deviation(record: Record, plan: Schedule, robot: Robot) -> Figure:
     figure, axes = _axes(height=2.2)
-    t, away = deviation(record, robot)
+    t, offset = offsets(record, robot)
+    away = np.linalg.norm(offset, axis=-1)
     axes.plot(t - (plan.armed_at or 0.0), away * 1e3, color="#2b6cb0", linewidth=1.0)
     axes.set_ylabel("deviation [mm]")
     _mark(axes, record, plan)
