@@ -11,6 +11,7 @@ import pytest
 
 from mbrl_control import cli, nodes, registry
 from mbrl_control.config import params
+from mbrl_control.models import shipped
 from mbrl_control.paths import share
 from mbrl_control.runtime.demo import DemoConfig
 
@@ -138,12 +139,20 @@ def test_list_shows_every_plugin_with_its_first_line(mbrl, tmp_path):
     status, out, err = mbrl("list", "--json", tmp_path / "l.json")
     assert (status, err) == (0, "")
     found = json.loads((tmp_path / "l.json").read_text())
-    assert {kind: [entry["name"] for entry in entries] for kind, entries in found.items()} == {
-        kind: registry.names(kind) for kind in registry.KINDS
-    }
+    listed = {kind: [entry["name"] for entry in entries] for kind, entries in found.items()}
+    assert listed == {kind: registry.names(kind) for kind in registry.KINDS} | {"models": shipped()}
     for kind in registry.KINDS:
         for name in registry.names(kind):
             assert any(line.split()[:1] == [name] for line in out.splitlines())
+
+
+def test_a_model_that_ships_is_told_of_and_has_passed_its_checks(mbrl):
+    status, out, _ = mbrl("list", "models", "panda")
+    assert status == 0
+    assert "payload 2, stiffness 0.3" in out
+    assert out.count("  passed ") == 5
+    assert "mbrl export runs/panda --out models/panda" in out
+    assert mbrl("list", "models", "pnda")[2].startswith("mbrl: model 'pnda': did you mean 'panda'?")
 
 
 def test_list_of_one_kind(mbrl):
