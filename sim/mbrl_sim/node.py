@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from rclpy.clock import Clock as RosClock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
@@ -31,7 +31,7 @@ from mbrl_control.wiring import sink_order
 from mbrl_sim import stepper
 from mbrl_sim.jtc import Points
 from mbrl_sim.stepper import Stepper
-from mbrl_sim.world import KINDS, World
+from mbrl_sim.world import KINDS, Sample, World
 
 RELIABLE = QoSProfile(depth=10)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -46,6 +46,9 @@ class Config(stepper.Config):
 
     robot: str = param("panda", "robot, as listed by `mbrl list`")
     clock_rate: float = param(200.0, "/clock published, at most as often as states", unit="Hz", low=1.0, high=1000.0)
+    block_rate: float = param(
+        50.0, "what is around the robot published; in lock-step always with the states", unit="Hz", low=1.0, high=1000.0
+    )
     joint_order: tuple[str, ...] = param((), "order in which the joints are published, by the driver's names")
     shuffle_joint_order: bool = param(False, "publish the joints in another random order every time")
     push_duration: float = param(0.2, "how long a message on ~/push acts", unit="s", low=0.001, high=10.0)
@@ -71,6 +74,8 @@ class SimNode(Node):
         self.world = World(self.robot, config)
         self.stepper = Stepper(self.world, config, self._publish, self._show)
         self._clock_every = max(1, round(1e9 / (config.clock_rate * self.stepper.period)))
+        every = max(1, round(1e9 / (config.block_rate * self.stepper.period)))
+        self._blocks_every = 1 if config.lockstep else every
         self._published = 0
         self._shuffle = np.random.default_rng(config.seed)
         self._reported = 0
@@ -81,6 +86,12 @@ class SimNode(Node):
         self._states = self.create_publisher(
             JointState, self.robot.state_topic, RELIABLE, qos_overriding_options=AS_TOLD
         )
+        self._blocks = {
+            block.name: self.create_publisher(
+                TwistStamped if block.unit == "m/s" else PoseStamped, block.topic, RELIABLE
+            )
+            for block in self.robot.blocks
+        }
         self._clock = self.create_publisher(Clock, "/clock", BEST_EFFORT)
         self._state = self.create_publisher(String, "~/state", LATCHED)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", RELIABLE)
@@ -137,10 +148,21 @@ class SimNode(Node):
         message.position = array.array("d", sample.q[order].tobytes())
         message.velocity = array.array("d", sample.v[order].tobytes())
         message.effort = array.array("d", sample.effort[order].tobytes())
+        if self._published % self._blocks_every == 0:
+            self._publish_blocks(sample, message.header.stamp)
         self._states.publish(message)
         if self._published % self._clock_every == 0:
             self._clock.publish(Clock(clock=_time(self.world.ns)))
         self._published += 1
+
+    def _publish_blocks(self, sample: Sample, stamp: Time) -> None:
+        """What is around the robot, as a tracker would say it."""
+        for name, publisher in self._blocks.items():
+            message: PoseStamped | TwistStamped = publisher.msg_type()
+            message.header.stamp, message.header.frame_id = stamp, "world"
+            vector = message.twist.linear if isinstance(message, TwistStamped) else message.pose.position
+            vector.x, vector.y, vector.z = sample.blocks[name].tolist()
+            publisher.publish(message)
 
     def _show(self, state: str) -> None:
         self._state.publish(String(data=state))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from mbrl_control import registry
-from mbrl_control.core import Goal, Observation, State, Term
+from mbrl_control.core import Goal, Layout, Observation, State, Term
 
 DT = 0.1
 ROBOT = dataclasses.replace(registry.make("robots", "pendulum"), home=np.zeros(1))
@@ -43,6 +43,7 @@ class Integrator:
 
 TASK = SimpleNamespace(
     robot=ROBOT,
+    layout=Layout(),
     terms={"q": Term("quadratic", 2.0), "u": Term("quadratic", 0.05)},
     residuals=lambda xp, features, u, goal: {"q": features["q"] - goal, "u": u},
 )

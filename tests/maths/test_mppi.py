@@ -10,7 +10,7 @@ import pytest
 
 from mbrl_control import registry
 from mbrl_control.config import ConfigError
-from mbrl_control.core import Goal, Observation, State, Status, Term
+from mbrl_control.core import Goal, Layout, Observation, State, Status, Term
 from mbrl_control.planners import mppi
 
 DT = 0.1
@@ -44,6 +44,7 @@ class DoubleIntegrator:
 
 TASK = SimpleNamespace(
     robot=ROBOT,
+    layout=Layout(),
     terms={"q": Term("quadratic", 2.0, p=3.0), "v": Term("quadratic", 0.5, terminal=0.2), "u": Term("quadratic", 0.05)},
     residuals=lambda xp, features, u, goal: {"q": features["q"] - goal, "v": features["v"], "u": u},
 )

@@ -155,6 +155,11 @@ class Block:
     max_age: float
     """Older than this [s] and the block counts as missing."""
 
+    @property
+    def topic(self) -> str:
+        """Where it is said, relative: the velocity of a body as a TwistStamped, its position as a PoseStamped."""
+        return f"{self.source}/twist" if self.unit == "m/s" else f"{self.source}/pose"
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -527,6 +532,13 @@ class Aims(Task, Protocol):
     def target(self, xp: Any, goal: Array) -> Array:
         """The point [... 3] of goals [... ng], as ``course`` gives them."""
         ...
+
+
+@runtime_checkable
+class Rests(Task, Protocol):
+    """A task that also says which goal is met as things are: the one before a person gives any."""
+
+    def rest(self, obs: Observation) -> np.ndarray: ...
 
 
 def costs(xp: Any, task: Task, weights: Array, features: Features, u: Array, goal: Array) -> Array:

@@ -199,7 +199,8 @@ def spec_for(
 ) -> Spec:
     """What a model of a robot reads and predicts: its joints, and the blocks that are to be predicted too.
 
-    ``rates`` says which block is the derivative of which, as ``{"object": "object_velocity"}``.
+    ``rates`` says which block is the derivative of which, as ``{"object": "object_velocity"}``; None: a block of
+    velocities is that of the positions of the same source.
     """
     if structure not in STRUCTURES:
         raise ModelError(f"structure '{structure}': it takes one of {', '.join(STRUCTURES)}")
@@ -210,6 +211,7 @@ def spec_for(
     units = tuple("m" if joint in robot.sliding else "rad" for joint in robot.joints)
     speeds = tuple(f"{unit}/s" for unit in units)
     parts = [Part("q", tuple(turns), units, "v"), Part("v", tuple(straight), speeds)]
+    rates = _rates(blocks) if rates is None else rates
     taken = {"q", "v", REFERENCE, COMMANDS}
     for block in blocks:
         if block.kind not in ("linear", "angle") or block.name in taken:
@@ -219,9 +221,7 @@ def spec_for(
             )
         taken.add(block.name)
         kind: Kind = "angle" if block.kind == "angle" else "linear"
-        parts.append(
-            Part(block.name, (kind,) * block.size, (block.unit,) * block.size, (rates or {}).get(block.name, ""))
-        )
+        parts.append(Part(block.name, (kind,) * block.size, (block.unit,) * block.size, rates.get(block.name, "")))
     sizes = {part.name: part.size for part in parts}
     for part in parts:
         if part.rate and sizes.get(part.rate) != part.size:
@@ -239,6 +239,13 @@ def rates_of(blocks: Sequence[Block]) -> dict[str, str]:
         for other in blocks
         if other.source == one.source and other.unit == f"{one.unit}/s"
     }
+
+
+def _rates(blocks: Sequence[Block]) -> dict[str, str]:
+    """Which blocks are the derivatives of others, by source and unit."""
+    speeds = {(block.source, block.unit): block.name for block in blocks}
+    found = {block.name: speeds.get((block.source, f"{block.unit}/s"), "") for block in blocks}
+    return {name: speed for name, speed in found.items() if speed}
 
 
 def _kind(robot: Robot, joint: int) -> Kind:

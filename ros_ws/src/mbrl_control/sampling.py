@@ -28,15 +28,18 @@ from mbrl_control.core import (
     Info,
     Knobs,
     Latent,
+    MbrlError,
     Noise,
     Observation,
     Particles,
     Plan,
+    State,
     Status,
     Task,
     costs,
     rollout,
 )
+from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
 
 INFINITE = 1e30
 """A cost from here on counts as infinite (a true infinity would turn 0 * inf into NaN)."""
@@ -71,6 +74,10 @@ class Outcome:
     """Their standard deviation over particles, each [H+1 n]; empty where there are none."""
 
 
+class PredictionError(MbrlError):
+    """A model that does not predict what a task reads."""
+
+
 Iterate = Callable[[Observation, Array, Knobs, Carry, Noise], tuple[Carry, Outcome]]
 """One iteration of a planner, arrays in and arrays out: this is what can be exported."""
 
@@ -84,6 +91,7 @@ class Sampling:
             raise ConfigError(
                 f"{name}.dt = {dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take the same value"
             )
+        check_predicts(dynamics, task)
         self.dt, self.horizon, self.task, self.dynamics, self.xp = dt, horizon, task, dynamics, xp
         low, high = dynamics.bounds()
         self.nu = len(low)
@@ -286,6 +294,25 @@ class Sampling:
         parts = [xp.stack(times, axis=0), xp.asarray(obs.joints.q), xp.asarray(obs.joints.v), q, v]
         flat = xp.concat([xp.reshape(part, (-1,)) for part in parts], axis=0)
         return xp.sum(xp.where(xp.isfinite(flat), xp.zeros_like(flat), xp.ones_like(flat)), axis=-1) < 0.5
+
+
+def check_predicts(dynamics: Dynamics, task: Task) -> None:
+    """Refuse, by name, a model that does not predict every block that the task reads; seen at a state at home."""
+    if not task.layout.blocks:
+        return
+    robot = task.robot
+    blocks = {block.name: np.zeros(block.size) for block in (*robot.blocks, *task.layout.blocks)}
+    blocks[REFERENCE] = np.concatenate([robot.home, np.zeros(robot.nj)])
+    blocks[COMMANDS] = np.zeros(COMMANDS_KEPT * robot.nu)
+    home = Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj)), blocks, dict.fromkeys(blocks, 0.0))
+    predicted = dynamics.features(dynamics.init(home, {}))
+    missing = [f"'{block.name}'" for block in task.layout.blocks if block.name not in predicted]
+    if missing:
+        model, wanted = (type(part).__module__.rsplit(".", 1)[-1] for part in (dynamics, task))
+        raise PredictionError(
+            f"dynamics '{model}' does not predict {', '.join(missing)}, which task '{wanted}' reads; it takes a model "
+            f"that does, as 'mujoco' or one learned of this task on robot '{robot.name}'"
+        )
 
 
 def _gathered(xp: Any, features: Features) -> tuple[Features, Features]:

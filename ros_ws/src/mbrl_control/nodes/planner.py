@@ -1,6 +1,7 @@
 """The planner node: any registered planner, at its own rate, in its own process. It may be late and it may die.
 
     /joint_states, controller/reference, ~/goal_pose   ->   planner   ->   ~/plan_packed (guard), ~/plan (people)
+    the robot's blocks, as puck/pose                   ->
 
 Each plan is made for the start of the next period: there it begins in the reference as it will be by then, so
 that the time planning takes costs nothing. Planning stops early enough to leave ``duty`` of the period free.
@@ -14,11 +15,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.clock import Clock as RosClock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
@@ -30,6 +32,7 @@ from trajectory_msgs.msg import JointTrajectory
 from mbrl_control import registry
 from mbrl_control.config import param
 from mbrl_control.core import (
+    Block,
     Dynamics,
     Goal,
     GoalError,
@@ -38,6 +41,7 @@ from mbrl_control.core import (
     Observation,
     Plan,
     Planner,
+    Rests,
     Robot,
     Status,
     Task,
@@ -51,6 +55,7 @@ from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.commanded import Commanded
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
+from mbrl_control.runtime.sight import Sight, SightError
 from mbrl_control.wiring import PREFIX, Wiring, wired
 
 FRAMES = ("", "world")
@@ -117,11 +122,12 @@ class PlannerNode(Node):
         self.sim_time = sim_time
         self.pacer = clock if sim_time else WallPacer()
         self.slot = StateSlot(self.robot.driver_joints)
+        self.sight = Sight(self.robot.blocks)
         self.session = convert.new_session()
         self.rng = np.random.default_rng(config.seed)
         self.reference: Reference | None = None
         self.goal: np.ndarray | None = None
-        if not config.goal and self.task.goal_size != 3:
+        if not (config.goal or self.task.goal_size == 3 or isinstance(self.task, Rests)):
             size = self.task.goal_size
             raise MbrlError(f"task '{config.task}' has goals of {size} numbers: the parameter goal is needed")
         if config.goal:
@@ -150,6 +156,9 @@ class PlannerNode(Node):
         hear = self.create_subscription
         hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
         hear(JointState, "controller/reference", self._on_reference, NEWEST)
+        for block in self.robot.blocks:
+            kind = TwistStamped if block.unit == "m/s" else PoseStamped
+            hear(kind, block.topic, partial(self._on_block, block), NEWEST)
         hear(PoseStamped, "~/goal_pose", self._on_goal, 1)
         if self.sim_time:
             hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
@@ -180,9 +189,22 @@ class PlannerNode(Node):
             self._reference_at = t
             self._came.notify_all()
 
+    def _on_block(self, block: Block, message: PoseStamped | TwistStamped) -> None:
+        t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
+        vector = message.twist.linear if isinstance(message, TwistStamped) else message.pose.position
+        frame = message.header.frame_id
+        try:
+            if frame not in FRAMES:
+                raise SightError(f"block '{block.name}' in frame '{frame}'; it takes 'world' or ''")
+            with self._came:
+                self.sight.put(block.name, t, np.array([vector.x, vector.y, vector.z]))
+                self._came.notify_all()
+        except SightError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+
     def _on_goal(self, message: PoseStamped) -> None:
         p = message.pose.position
-        goal = np.array([p.x, p.y, p.z])
+        goal = np.array([p.x, p.y, p.z])[: self.task.goal_size]
         try:
             if message.header.frame_id not in FRAMES:
                 raise GoalError(f"goal in frame '{message.header.frame_id}'; it takes 'world' or ''")
@@ -257,7 +279,7 @@ class PlannerNode(Node):
 
         def here() -> bool:
             state = self.slot.state
-            return state is not None and min(state.t, self._reference_at) >= due - 1e-9
+            return state is not None and min(state.t, self._reference_at, self.sight.since) >= due - 1e-9
 
         with self._came:
             return self._came.wait_for(here, timeout=LOCKSTEP_WAIT)
@@ -269,6 +291,8 @@ class PlannerNode(Node):
             return None, "no joint state yet"
         if now - state.t > STATE_AGE:
             return None, "joint state too old"
+        if lacking := self.sight.lacking(now):
+            return None, lacking
         t0 = now + self.period
         q, v = state.q, np.zeros_like(state.q)
         reference, last = self.reference, self.last
@@ -280,13 +304,15 @@ class PlannerNode(Node):
                 then, there = last.at(reference.t), last.at(t0)
                 q, v = q + there.q - then.q, v + there.v - then.v
         commands = self.commanded.before(t0, self.dynamics.dt, COMMANDS_KEPT)
-        blocks = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
-        return Observation(t0, state, blocks, dict.fromkeys(blocks, t0)), ""
+        own = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
+        blocks, stamps = self.sight.now()
+        return Observation(t0, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t0)}), ""
 
     def _wanted(self, obs: Observation) -> np.ndarray:
-        """The goal; before the first one the place where the tip is."""
+        """The goal; before the first one that which asks for nothing, by default the place where the tip is."""
         if self.goal is None:
-            self.goal = np.asarray(self.robot.tip(np, obs.joints.q))
+            task = self.task
+            self.goal = task.rest(obs) if isinstance(task, Rests) else np.asarray(self.robot.tip(np, obs.joints.q))
         return self.goal
 
     # --- now and then ---

@@ -1,0 +1,37 @@
+"""The Panda on a table, with a puck in front of it that its hand pushes.
+
+Everything of the arm is ``robots/panda.py``'s; only the world is another one. Where the puck is and how it moves are
+blocks of the observation. In simulation they are exact; on a robot a tracker says them, on the same topics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mbrl_control import paths
+from mbrl_control.core import Block, Robot
+from mbrl_control.rigid_body import Chain
+from mbrl_control.robots import panda
+
+FRESH = 0.2
+"""Older than this [s] and what is seen of the puck counts as missing."""
+BLOCKS = (
+    Block("puck", 3, "m", "linear", "puck", FRESH),
+    Block("puck_velocity", 3, "m/s", "linear", "puck", FRESH),
+)
+
+
+@dataclass(frozen=True)
+class Config(panda.Config):
+    """What is mounted on the arm, as in ``panda``."""
+
+
+def chain(config: Config) -> Chain:
+    """The arm with its tool and payload, as in ``panda``."""
+    return panda.chain(config)
+
+
+def make(config: Config) -> Robot:
+    """The Panda as mounted, and the puck."""
+    world = paths.share() / "sim" / "worlds" / "panda_push.xml"
+    return replace(panda.make(config), name="panda_push", world=world, blocks=BLOCKS)
