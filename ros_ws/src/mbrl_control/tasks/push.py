@@ -29,6 +29,7 @@ from mbrl_control.core import (
     Robot,
     State,
     Term,
+    is_finite,
     numbers,
 )
 from mbrl_control.tasks import reach
@@ -43,6 +44,8 @@ DRAWN = np.array([[0.56, -0.2], [0.66, 0.2]])
 """Where goals of episodes lie, least and most x y [m]: beyond the puck, as an arm pushes best."""
 TOP = 0.03
 """Height of the puck's middle [m]."""
+BEYOND = 0.1
+"""An arm that leans on something may be this far beyond a joint's range [rad], as its stop gives way."""
 
 SETTINGS = {
     "mujoco.timestep": 0.01,
@@ -153,7 +156,9 @@ class Push:
         return self.distance(obs, goal) <= self.tolerance
 
     def terminal(self, obs: Observation) -> bool:
-        return self._arm.terminal(obs)
+        q, limits = obs.joints.q, self.robot.limits
+        inside = bool(np.all((q >= limits.lower - BEYOND) & (q <= limits.upper + BEYOND)))
+        return not (is_finite(q, obs.joints.v) and inside)
 
 
 def make(config: Config, robot: Robot) -> Push:
