@@ -51,10 +51,9 @@ SETTINGS = {
     "mujoco.timestep": 0.01,
     "mujoco.coriolis": 0.05,
     "mppi.samples": 64,
-    "mppi.sigma": 0.12,
+    "mppi.sigma": 0.4,
     "mppi.kappa": 100.0,
     "icem.samples": 64,
-    "icem.sigma": 0.2,
 }
 """What planners, and the simulation as a model, take for this task where nobody says otherwise."""
 
