@@ -231,16 +231,6 @@ def spec_for(
     return Spec(robot.name, robot.joints, robot.channels.names, mode, dt, tuple(parts), latency, structure, ends)
 
 
-def rates_of(blocks: Sequence[Block]) -> dict[str, str]:
-    """Which block is the derivative of which: that of the same source whose unit is the other's in a second."""
-    return {
-        one.name: other.name
-        for one in blocks
-        for other in blocks
-        if other.source == one.source and other.unit == f"{one.unit}/s"
-    }
-
-
 def _rates(blocks: Sequence[Block]) -> dict[str, str]:
     """Which blocks are the derivatives of others, by source and unit."""
     speeds = {(block.source, block.unit): block.name for block in blocks}

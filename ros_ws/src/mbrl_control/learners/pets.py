@@ -27,7 +27,7 @@ from mbrl_control.config import build, param
 from mbrl_control.dynamics import ensemble
 from mbrl_control.evaluate import Episode, Parts
 from mbrl_control.exploration import Restless, Wander
-from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, rates_of, spec_for
+from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, spec_for
 from mbrl_control.replay import Recording, Replay
 from mbrl_control.run_folder import FITS
 
@@ -80,7 +80,6 @@ class Pets:
             lab.robot,
             lab.task.dt,
             blocks=lab.task.layout.blocks,
-            rates=rates_of(lab.task.layout.blocks),
             latency=config.latency,
             structure=config.structure,
             stops=config.stops,
