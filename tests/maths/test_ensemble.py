@@ -20,7 +20,6 @@ from mbrl_control.model import (
     advanced,
     changes,
     inputs,
-    rates_of,
     spec_for,
 )
 from mbrl_control.networks import Net, initial
@@ -351,4 +350,6 @@ def test_known_stops_are_read_and_kept_to():
 
 
 def test_a_block_is_known_as_the_rate_of_another():
-    assert rates_of(registry.make("robots", "pusher").blocks) == {"object": "object_velocity"}
+    pusher = registry.make("robots", "pusher")
+    rates = {part.name: part.rate for part in spec_for(pusher, 0.05, blocks=pusher.blocks).parts}
+    assert rates == {"q": "v", "v": "", "object": "object_velocity", "object_velocity": ""}
