@@ -255,9 +255,10 @@ def test_steps_and_windows_are_rows_of_the_recordings():
     np.testing.assert_array_equal(data.before[COMMANDS][3], np.concatenate([u[1], u[2]]))
     np.testing.assert_array_equal(data.before[COMMANDS][1], np.concatenate([np.zeros(7), u[0]]))
     seen = windows(spec, [one, one], 3, 100)
-    assert seen.u.shape == (6, 3, 7)
+    assert seen.drive.shape == (6, 3, 7)
     np.testing.assert_array_equal(seen.states["q"][4], one.q[1:5])
-    np.testing.assert_array_equal(seen.u[4], u[1:4])
+    np.testing.assert_array_equal(seen.drive[4], rows["v_ref"][2:5])  # what a servo follows, not what was asked for
+    np.testing.assert_array_equal(data.drive, np.concatenate([rows["v_ref"][1:]] * 2))
     assert windows(spec, [one], 99, 100).horizon == 5
     with pytest.raises(ReplayError, match=r"dt = 0\.05 s; the model takes dt = 0\.1 s"):
         steps(spec_for(robot, 0.1), [one])
