@@ -103,7 +103,7 @@ class Case:
         best = [max(result["trial_returns"]) for result in results]
         evaluated = [float(np.mean(result["evaluation_returns"])) for result in results if result["evaluation_returns"]]
         learner = f"`{self.learner}`, `{results[0]['planner']}`" + (f", {self.words}" if self.words else "")
-        cells = [f"`{self.task}`", learner, f"{max(result['env_steps'] for result in results)}", f"{len(results)}"]
+        cells = [f"`{self.task}`", learner, f"{self.steps}", f"{len(results)}"]
         cells += [spread(best), spread(evaluated) if evaluated else "-", reached(results)]
         cells += ["-" if self.bound is None else f"{self.bound:g}"]
         cells += [f"{np.median([self.took(r['seed']) for r in results]):.0f} s"]
