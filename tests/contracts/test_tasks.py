@@ -15,8 +15,20 @@ from mbrl_control.dynamics import symbolic
 
 from .combinations import accepted, build, observe
 
-COMBINATIONS = pytest.mark.parametrize("names", accepted("tasks"), ids=str)
 ROWS = 5
+
+
+def as_parameter(names):
+    """A task that reads none of what its robot sees is the same there as on any other robot: slow."""
+    try:
+        parts = build(names)
+        alike = parts.robot.blocks and not parts.task.layout.blocks
+    except Exception:  # it is in here to fail its tests
+        alike = False
+    return pytest.param(names, id=str(names), marks=pytest.mark.slow if alike else ())
+
+
+COMBINATIONS = pytest.mark.parametrize("names", [as_parameter(names) for names in accepted("tasks")])
 
 
 @pytest.fixture(autouse=True)
