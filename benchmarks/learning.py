@@ -1,4 +1,4 @@
-"""Learns tasks with several seeds by ``mbrl learn``; writes the table and the picture of docs/learning.md.
+"""Learns tasks with several seeds by ``mbrl learn``; writes the table and the picture of docs/learning.md and README's.
 
     .venv/bin/python benchmarks/learning.py --workers 2                     everything; hours
     .venv/bin/python benchmarks/learning.py --only cartpole_swing_up        one task; minutes
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from upper_bound import put
 
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 PAGE, PICTURE, RUNS = ROOT / "docs" / "learning.md", ROOT / "docs" / "learning.png", ROOT / "runs" / "benchmark"
 COMMAND = ".venv/bin/python benchmarks/learning.py"
 SEEDS = range(10, 15)
@@ -109,6 +110,13 @@ class Case:
         cells += [f"{np.median([self.took(r['seed']) for r in results]):.0f} s"]
         return "| " + " | ".join([*cells, f"{np.median([r['plan_ms_p50'] for r in results]):.0f} ms"]) + " |"
 
+    def brief(self, results: Sequence[Result]) -> str:
+        """A row of the README's table."""
+        best = [max(result["trial_returns"]) for result in results]
+        learner = f"`{self.learner}`" + (f", {self.words}" if self.words else "")
+        bound = "-" if self.bound is None else f"{self.bound:g}"
+        return f"| `{self.task}` | {learner} | {self.steps} | {len(results)} | {spread(best)} | {bound} |"
+
 
 def spread(values: Sequence[float]) -> str:
     """Median, least and greatest."""
@@ -147,6 +155,12 @@ CASES = (
 HEAD = (
     "| task | learner, planner | steps | seeds | best trial | evaluation | steps to threshold: median; seeds (each) "
     "| true model | a run | a plan |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+BRIEF = (
+    "| task | learner | steps in the world | seeds | best trial: median (least to greatest) "
+    "| planned on the true model |\n|---|---|---|---|---|---|"
 )
 
 
@@ -221,6 +235,7 @@ def tell() -> None:
     """Writes table and picture of all that is finished."""
     found = {case: results for case in CASES if (results := case.results())}
     put(PAGE, COMMAND, "learning", "\n".join([HEAD, *(case.row(results) for case, results in found.items())]))
+    put(README, COMMAND, "learning", "\n".join([BRIEF, *(case.brief(results) for case, results in found.items())]))
     draw(found)
 
 
