@@ -11,12 +11,18 @@ from mbrl_control.errors import MbrlError
 
 SUMMARY = "the main job, complete: a simulated arm, planner, guard and a verdict"
 TEACH = """\
+The simulated Panda is not what its file says: it carries 2 kg that nobody was told of, on a soft servo. The planner makes
+up for it with a learned model, models/panda; --model kinematic shows what would happen without it, --arm ideal is the arm
+of the file. Other robots are ideal, unless models/ has a folder of their name.
+
 Exit status: 0 if every goal was reached and no promise was broken, as judged by an independent observer.
 
 examples:
   mbrl demo                               45 s on a simulated Panda
   mbrl demo --seconds 20 --json out.json
   mbrl demo --speed 0.3 --seed 7
+  mbrl demo --model kinematic             the same arm, the nominal model: it misses its goals by some 5 cm
+  mbrl demo --arm ideal
 """
 
 

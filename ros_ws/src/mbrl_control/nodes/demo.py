@@ -159,17 +159,16 @@ def run(options: DemoConfig) -> tuple[int, dict[str, Any]]:
 
 
 def simulated(options: DemoConfig) -> tuple[DemoConfig, dict[str, float]]:
-    """The options with model and arm chosen, and what the arm is like; nothing of an ideal one."""
+    """The options with arm and model chosen, and what the arm is like; nothing of an ideal one."""
     own = options.robot if options.robot in shipped() else ""
     if options.arm == "loaded" and not own:
         raise ConfigError(f"--arm loaded: models/ has no model of {options.robot}; it takes ideal")
-    options = replace(
-        options, model=options.model or own or "kinematic", arm=options.arm or ("loaded" if own else "ideal")
-    )
-    if options.arm == "ideal":
-        return options, {}
+    arm = options.arm or ("loaded" if own else "ideal")
+    if arm == "ideal":
+        return replace(options, model=options.model or "kinematic", arm=arm), {}
     learned_on = card(own)["simulation"]
-    return options, {name: float(learned_on[name]) for name in ("payload", "stiffness")}
+    told = {name: float(learned_on[name]) for name in ("payload", "stiffness")}
+    return replace(options, model=options.model or own, arm=arm), told
 
 
 def as_launched(name: str, specs: Sequence[ProcessSpec]) -> Robot:

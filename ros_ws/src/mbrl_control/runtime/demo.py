@@ -34,7 +34,9 @@ class DemoConfig:
     task: str = param("reach", "what it does, as in 'mbrl list tasks'")
     planner: str = param("mppi", "how it plans, as in 'mbrl list planners'")
     model: str = param(
-        "", "what it plans with: a name in 'mbrl list dynamics', or a model folder; empty: the robot's in models/"
+        "",
+        "what it plans with: a name in 'mbrl list dynamics', or a model folder; empty: the robot's in models/ with a "
+        "loaded arm, kinematic with an ideal one",
     )
     arm: str = param(
         "",
