@@ -171,7 +171,8 @@ def draw(found: Mapping[Case, Sequence[Result]]) -> None:
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(3.8 * columns, 3.0 * rows + 0.5), layout="constrained")
     figure.suptitle(
-        "Score of each trial while it is learned: thin lines are seeds, thick ones their median", fontsize=10
+        "Score of each trial while it is learned: thin lines are seeds, thick ones their median; the worst are cut off",
+        fontsize=10,
     )
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for task, axes in zip(tasks, panels, strict=False):
@@ -212,7 +213,7 @@ def panel(axes: Any, task: str, found: Mapping[Case, Sequence[Result]]) -> None:
     axes.set_ylabel("score of the trial", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=7, loc="lower right")
+    axes.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="lower right")
 
 
 def main() -> None:
