@@ -213,7 +213,7 @@ def panel(axes: Any, task: str, found: Mapping[Case, Sequence[Result]]) -> None:
     axes.set_ylabel("score of the trial", fontsize=8)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
-    axes.legend(framealpha=0.8, edgecolor="none", fontsize=7, loc="lower right")
+    axes.legend(framealpha=0.6, edgecolor="none", fontsize=7, loc="best")
 
 
 def main() -> None:
