@@ -12,7 +12,7 @@ from mbrl_control.errors import MbrlError
 SUMMARY = "the main job, complete: a simulated arm, planner, guard and a verdict"
 TEACH = """\
 The simulated Panda is not what its file says: it carries 2 kg that nobody was told of, on a soft servo. The planner
-makes up for it with a learned model, models/panda; --model kinematic shows what comes without it, --arm ideal is the arm
+makes up for it with a learned model, models/panda; --model kinematic shows what comes of none, --arm ideal is the arm
 of the file. Other robots are ideal, unless models/ has a folder of their name.
 
 Exit status: 0 if every goal was reached and no promise was broken, as judged by an independent observer.
