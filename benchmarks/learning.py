@@ -101,21 +101,25 @@ class Case:
         return sum(json.loads(line)["wall_s"] for line in lines)
 
     def row(self, results: Sequence[Result]) -> str:
-        best = [max(result["trial_returns"]) for result in results]
-        evaluated = [float(np.mean(result["evaluation_returns"])) for result in results if result["evaluation_returns"]]
         learner = f"`{self.learner}`, `{results[0]['planner']}`" + (f", {self.words}" if self.words else "")
-        cells = [f"`{self.task}`", learner, f"{self.steps}", f"{len(results)}"]
-        cells += [spread(best), spread(evaluated) if evaluated else "-", reached(results)]
+        cells = [f"`{self.task}`", learner, f"{self.steps}", f"{len(results)}", *scores(results), reached(results)]
         cells += ["-" if self.bound is None else f"{self.bound:g}"]
         cells += [f"{np.median([self.took(r['seed']) for r in results]):.0f} s"]
         return "| " + " | ".join([*cells, f"{np.median([r['plan_ms_p50'] for r in results]):.0f} ms"]) + " |"
 
     def brief(self, results: Sequence[Result]) -> str:
         """A row of the README's table."""
-        best = [max(result["trial_returns"]) for result in results]
         learner = f"`{self.learner}`" + (f", {self.words}" if self.words else "")
+        best, evaluated = scores(results)
         bound = "-" if self.bound is None else f"{self.bound:g}"
-        return f"| `{self.task}` | {learner} | {self.steps} | {len(results)} | {spread(best)} | {bound} |"
+        return f"| `{self.task}` | {learner} | {self.steps} | {len(results)} | {best} | {evaluated} | {bound} |"
+
+
+def scores(results: Sequence[Result]) -> tuple[str, str]:
+    """Of the best trials, and of the episodes that nothing is learned from: the mean of each seed's."""
+    best = [max(result["trial_returns"]) for result in results]
+    evaluated = [float(np.mean(result["evaluation_returns"])) for result in results if result["evaluation_returns"]]
+    return spread(best), spread(evaluated) if evaluated else "-"
 
 
 def spread(values: Sequence[float]) -> str:
@@ -160,7 +164,7 @@ HEAD = (
 
 BRIEF = (
     "| task | learner | steps in the world | seeds | best trial: median (least to greatest) "
-    "| planned on the true model |\n|---|---|---|---|---|---|"
+    "| ten other episodes, likewise | planned on the true model |\n|---|---|---|---|---|---|---|"
 )
 
 

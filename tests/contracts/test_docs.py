@@ -22,6 +22,7 @@ from mbrl_control import cli, registry
 from mbrl_control.commands import launch as launch_command
 from mbrl_control.config import from_flags, params
 from mbrl_control.core import Goal, Observation, State
+from mbrl_control.models import card
 from mbrl_control.runtime import launch
 from mbrl_control.runtime.demo import DemoConfig
 
@@ -101,7 +102,9 @@ def test_every_command_that_is_shown_is_understood(line):
         launch.assignments([*args.arguments, *rest])
         rest = []
     assert not rest
-    if args.command == "list" and args.name and "." not in args.name:
+    if args.command == "list" and args.kind == "models" and args.name:
+        card(args.name)
+    elif args.command == "list" and args.name and "." not in args.name:
         registry.load(args.kind, args.name)
     if args.command == "demo":
         from_flags(DemoConfig, args)
