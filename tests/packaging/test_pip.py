@@ -80,6 +80,7 @@ def test_an_installed_copy_finds_its_own_files(installed):
 def test_an_installed_copy_lists_what_the_source_tree_has(installed, tree, tmp_path):
     installed.mbrl("list", "--json", tmp_path / "list.json")
     found = json.loads((tmp_path / "list.json").read_text())
+    assert [entry["name"] for entry in found.pop("models")] == [path.name for path in (tree / "models").glob("*/")]
     for kind, entries in found.items():
         ours = [entry for entry in entries if "." not in entry["name"]]
         files = {path.stem for path in (tree / "ros_ws/src/mbrl_control" / kind).glob("[!_]*.py")}

@@ -151,7 +151,7 @@ def test_a_model_that_ships_is_told_of_and_has_passed_its_checks(mbrl):
     assert status == 0
     assert "payload 2, stiffness 0.3" in out
     assert out.count("  passed ") == 5
-    assert "mbrl export runs/panda --out models/panda" in out
+    assert "&& mbrl export runs/panda --trial 49 --out models/panda" in out
     assert mbrl("list", "models", "pnda")[2].startswith("mbrl: model 'pnda': did you mean 'panda'?")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from mbrl_control import registry
 from mbrl_control.config import Param, params
 from mbrl_control.errors import MbrlError
-from mbrl_control.models import card, shipped
 from mbrl_control.registry import KINDS
 
 MODELS = "models"
@@ -40,6 +39,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
         for parameter in params(entry.config).values():
             print(_explained(parameter))
         return 0, {args.kind: [_entry(entry)]}
+    from mbrl_control.models import shipped
+
     found: dict[str, list[dict[str, Any]]] = {}
     for kind in [args.kind] if args.kind else (*KINDS, MODELS):
         if kind == MODELS:
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
 
 def _model(name: str) -> dict[str, Any]:
     """A model folder in a line."""
+    from mbrl_control.models import card
+
     found = card(name)
     learned = found.get("learned") or {}
     how = "{task} by {learner} with {planner}".format(**learned) if learned else "data"
@@ -69,6 +72,8 @@ def _model(name: str) -> dict[str, Any]:
 
 def _shown(name: str) -> dict[str, Any]:
     """What the card of a model says of it, for people; all of it for a program."""
+    from mbrl_control.models import card
+
     found, told = card(name), _model(name)
     print(f"{MODELS} {name}: {told['doc']}")
     data = found.get("data") or {}
