@@ -38,11 +38,13 @@ def quick(names: Names) -> bool:
     return names.dynamics == "kinematic" and (told >= 2 or "." in str(names))
 
 
+ONCE = [names for names in on_torch(accepted("tasks", "dynamics", "planners")) if traceable(names)]
+FIRST = {names.planner: names for names in reversed(ONCE) if quick(names)}
 TRACED = [
-    pytest.param(names, marks=() if quick(names) else pytest.mark.slow, id=str(names))
-    for names in on_torch(accepted("tasks", "dynamics", "planners"))
-    if traceable(names)
+    pytest.param(names, marks=() if FIRST.get(names.planner) == names else pytest.mark.slow, id=str(names))
+    for names in ONCE
 ]
+"""Every planner once by default: exporting is slow."""
 
 
 class Iteration(torch.nn.Module):
