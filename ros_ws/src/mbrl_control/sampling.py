@@ -92,6 +92,7 @@ class Sampling:
                 f"{name}.dt = {dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take the same value"
             )
         check_predicts(dynamics, task)
+        self.name = name
         self.dt, self.horizon, self.task, self.dynamics, self.xp = dt, horizon, task, dynamics, xp
         low, high = dynamics.bounds()
         self.nu = len(low)
@@ -149,6 +150,10 @@ class Sampling:
         model = self.dynamics
         return {**own, **model.noise(rng, self.horizon)} if isinstance(model, Particles) else own
 
+    def draws(self, noise: Noise) -> Noise:
+        """Of what ``noise`` gives, that which the model takes."""
+        return {name: draw for name, draw in noise.items() if name != self.name}
+
     def passed(self, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, ""]:
         """Steps, and fractions of one, from the start of the plan in force to time ``t`` [s]."""
         return (t - carry["t0"]) / self.dt
@@ -158,6 +163,11 @@ class Sampling:
         before = self.xp.concat([carry["last"][None], carry["mean"]], axis=0)
         shifted = self.moved(before, self.passed(carry, t))
         return shifted[0], shifted[1:]
+
+    def new(self, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, "H 1"]:
+        """Share of each slot at time ``t`` [s] that has come in behind the end of the plan in force."""
+        end = self.slots[1:] + self.passed(carry, t) - float(self.horizon)
+        return self.xp.clip(end, 0.0, 1.0)[:, None]
 
     def moved(self, rows: Annotated[Array, "H+1 n"], steps: Annotated[Array, ""]) -> Annotated[Array, "H+1 n"]:
         """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last.

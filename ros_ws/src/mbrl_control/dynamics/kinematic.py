@@ -20,8 +20,6 @@ from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, MbrlError, Mode, Noise, Observation, Robot
 from mbrl_control.model import REFERENCE
 
-__all__ = ["REFERENCE", "Config", "Kinematic", "ModeError", "make"]
-
 
 class ModeError(MbrlError):
     """A robot whose channels are not what a model takes."""

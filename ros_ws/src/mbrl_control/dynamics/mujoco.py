@@ -30,7 +30,8 @@ import numpy as np
 from mbrl_control import mjcf
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Array, BackEndError, Features, Latent, Mode, Noise, Observation, Robot, Servo, stepwise
-from mbrl_control.dynamics.kinematic import REFERENCE, Kinematic
+from mbrl_control.dynamics.kinematic import Kinematic
+from mbrl_control.model import REFERENCE
 
 FORESEEN = 0.25
 """Joints that are older than the time to plan for are moved on along the reference, by this at most [s]."""

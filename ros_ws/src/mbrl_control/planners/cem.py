@@ -124,7 +124,7 @@ class Cem:
         std = self.fitting(mean, widened, knobs["floor"])
         controls = self.sample(mean, std, noise["cem"])
 
-        draws = {name: draw for name, draw in noise.items() if name != "cem"}
+        draws = on.draws(noise)
         start = on.dynamics.init(obs, draws)
         tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
         elites = self.elites(tried.cost)
@@ -141,9 +141,8 @@ class Cem:
         last, mean = self.on.shift(carry, t)
         if self.config.fill == "last":
             return last, mean
-        xp, on = self.xp, self.on
-        beyond = xp.clip(on.slots[1:] + on.passed(carry, t) - float(self.horizon), 0.0, 1.0)[:, None]
-        return last, mean + beyond * ((on.low + on.high) / 2.0 - mean)
+        on = self.on
+        return last, mean + on.new(carry, t) * ((on.low + on.high) / 2.0 - mean)
 
     def widen(self, knobs: Knobs, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, "H nu"]:
         """The deviation at time ``t`` [s]: as it was refit; or moved on, and widened, if time has passed."""

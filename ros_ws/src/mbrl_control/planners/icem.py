@@ -127,7 +127,7 @@ class Icem:
         first = xp.stack([warm, centre] if self.config.mean else [warm], axis=0)
         controls = xp.concat([first, kept, samples[:drawn]], axis=0)
 
-        draws = {name: draw for name, draw in noise.items() if name != "icem"}
+        draws = on.draws(noise)
         tried = on.evaluate(on.dynamics.init(obs, draws), controls, goal, knobs["weights"], draws)
         rivals, cost = controls[first.shape[0] :], self.eligible(carry, tried.cost[first.shape[0] :])
         order = xp.argsort(cost, axis=-1, stable=True)[: self.count]
@@ -175,8 +175,7 @@ class Icem:
         self, carry: Carry, drawn: Annotated[Array, "n H nu"], t: Annotated[Array, ""]
     ) -> Annotated[Array, "n H nu"]:
         """The elites kept, moved on; what has come in at their ends is drawn."""
-        xp, on = self.xp, self.on
-        new = xp.clip(on.slots[1:] + on.passed(carry, t) - float(self.horizon), 0.0, 1.0)[:, None]
+        new = self.on.new(carry, t)
         return (1.0 - new) * self.moved(carry, carry["elites"], t) + new * drawn
 
     def eligible(self, carry: Carry, cost: Annotated[Array, "N"]) -> Annotated[Array, "N"]:

@@ -95,7 +95,7 @@ class Mppi:
         last, warm = on.shift(carry, obs.t)
         controls = self.perturb(knobs, last, warm, noise["mppi"])
 
-        draws = {name: draw for name, draw in noise.items() if name != "mppi"}
+        draws = on.draws(noise)
         start = on.dynamics.init(obs, draws)
         tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
         weights = self.weight(knobs["kappa"], tried.cost)

@@ -74,7 +74,7 @@ class Shooting:
         last, warm = on.shift(carry, obs.t)
         controls = self.draw(knobs["sigma"], warm, noise["shooting"])
 
-        draws = {name: draw for name, draw in noise.items() if name != "shooting"}
+        draws = on.draws(noise)
         tried = on.evaluate(on.dynamics.init(obs, draws), controls, goal, knobs["weights"], draws)
         return on.settle(obs, carry, on.cheapest(tried), last, self.xp.ones_like(tried.cost[0]))
 
