@@ -130,6 +130,8 @@ def check_options(argv: Sequence[str], top: _Parser, known: Mapping[str, _Parser
         name = word.split("=")[0]
         if parser is top and word in known:
             parser = known[word]
+        elif parser is top and name[:1] != "-":
+            return  # no command of ours: that is what is to be told, not its options
         elif name[:1] == "-" and not name[1:2].isdigit() and name not in (*parser.options(), "-", "--"):
             raise UsageError(f"{name}: {parser.prog} has no such option; {nearest(name, parser.options())}")
 
