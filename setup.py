@@ -27,7 +27,6 @@ VIEWER = ["viser>=1.1,<1.2"]
 TRAIN = [
     "torch>=2.9",
     "array-api-compat>=1.12",
-    "onnx>=1.21",
     "onnxscript>=0.6",
     "safetensors>=0.6",
     "threadpoolctl>=3.5",
@@ -90,6 +89,7 @@ setup(
         "numpy>=2.2",
         "pyyaml>=6",
         "rich>=14",
+        "onnx>=1.21",
         'onnxruntime-gpu>=1.24; platform_machine == "x86_64"',
     ],
     extras_require={

@@ -57,14 +57,15 @@ SOFTWARE = software.Software(
     machine="x86_64",
     requirements=(
         "numpy>=2.2",
+        "onnx>=1.21",
         'onnxruntime-gpu>=1.24; platform_machine == "x86_64"',
         'ros-rclpy<10,>=9.1; extra == "ros"',
         'ros-rmw-fastrtps-cpp<10,>=9.3; extra == "ros"',
         'mujoco<5,>=3.10; extra == "sim"',
     ),
     versions={
-        "numpy": "2.4.6", "onnxruntime-gpu": "1.31", "ros-rclpy": "9.1.2", "ros-rmw-fastrtps-cpp": "9.3.3",
-        "mujoco": "4",
+        "numpy": "2.4.6", "onnx": "1.23.2", "onnxruntime-gpu": "1.31", "ros-rclpy": "9.1.2",
+        "ros-rmw-fastrtps-cpp": "9.3.3", "mujoco": "4",
     },
 )  # fmt: skip
 
@@ -91,6 +92,7 @@ def test_everything_there_is_ok():
         (replace(SOFTWARE, machine="aarch64"), "platform", WARN),
         (without("numpy"), "packages", FAIL),
         (without("onnxruntime-gpu"), "packages", WARN),
+        (without("onnx"), "packages", WARN),
         (without("ros-rclpy"), "packages [ros]", FAIL),
         (without("mujoco"), "packages [sim]", INFO),
         (replace(SOFTWARE, versions={**SOFTWARE.versions, "mujoco": "3.9.9"}), "packages [sim]", WARN),

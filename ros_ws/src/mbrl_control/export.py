@@ -26,7 +26,8 @@ import numpy as np
 from mbrl_control import model_folder, networks, registry
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.model import Model, normaliser_shapes
-from mbrl_control.onnx_graph import BATCH, OPSET, Recorder, Traced, checked, graph
+from mbrl_control.onnx_check import OPSET, checked
+from mbrl_control.onnx_graph import BATCH, Recorder, Traced, graph
 from mbrl_control.run_folder import RUN, Run
 from mbrl_control.validation import Check
 

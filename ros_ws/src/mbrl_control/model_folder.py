@@ -6,8 +6,9 @@
     model.onnx           the same as a graph, for robots; of a model that was exported (``export.py``)
 
 It is written aside and put in place whole. It is read only if the sha256 of each file is the one in the card, and every
-array has the shape that the card says. ``check_robot`` then compares joints, channels, mode and limits with the robot:
-one that may do more than the one the data are of is refused, since the model knows nothing of what is beyond.
+array has the shape that the card says; what is used are the very bytes that were hashed. ``check_robot`` then compares
+joints, channels, mode and limits with the robot: one that may do more than the one the data are of is refused, since
+the model knows nothing of what is beyond.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import yaml
 
 from mbrl_control.config import read_yaml
 from mbrl_control.core import Robot
-from mbrl_control.model import Described, Model, ModelError, Part, Spec
+from mbrl_control.model import COMMANDS_KEPT, Described, Model, ModelError, Part, Spec
 from mbrl_control.networks import ACTIVATIONS, HEADS, Net
 
 CARD, WEIGHTS, GRAPH = "card.yaml", "model.safetensors", "model.onnx"
@@ -37,7 +38,7 @@ FORMAT = 1
 SLACK = 1e-9
 LIMITS = ("lower", "upper", "velocity", "acceleration", "jerk", "torque")
 LARGEST = 256 * 2**20
-"""A graph of more bytes is neither written nor read."""
+"""A file of more bytes is neither written nor read."""
 IDENTITY = "mbrl_control"
 """Under this name a graph says whose it is."""
 OWN = (
@@ -56,6 +57,9 @@ def write(folder: Path, model: Model, robot: Robot, command: str = "") -> None:
 
 def put(folder: Path, card: Mapping[str, Any], files: Mapping[str, bytes]) -> bool:
     """A folder with these files, whose sha256 go into the card; whether it took the place of a model folder."""
+    for name, data in files.items():
+        if len(data) > LARGEST:
+            raise ModelError(f"{folder / name}: {len(data)} bytes; at most {LARGEST} are written")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         check_place(folder)
@@ -163,8 +167,8 @@ def plain(x: Any) -> Any:
 
 def read(folder: Path) -> Model:
     """The model of a folder, checked; what else the card says is in its ``facts``."""
-    card = verify(folder, WEIGHTS)
-    tensors = _numpy_format().load((folder / WEIGHTS).read_bytes())
+    card, data = verify(folder, WEIGHTS)
+    tensors = _numpy_format().load(data)
     spec, net = described(folder, card)
     try:
         return Model(spec, net, tensors, facts=card)
@@ -191,13 +195,19 @@ def described(folder: Path, card: Mapping[str, Any]) -> tuple[Spec, Net]:
     except (KeyError, TypeError, ValueError) as error:
         why = f"{type(error).__name__} {error}"
         raise ModelError(f"{folder / CARD}: {why}; it takes a card as a learner writes it") from None
-    if net.head not in HEADS or net.activation not in ACTIVATIONS:
+    if net.head not in HEADS or net.activation not in tuple(ACTIVATIONS):
         raise ModelError(f"{folder / CARD}: a net with head '{net.head}' and activation '{net.activation}' is unknown")
+    sizes = {"members": net.members, "inputs": net.inputs, "outputs": net.outputs, "hidden": net.hidden}
+    for name, size in sizes.items():
+        if not all(type(n) is int and n > 0 for n in (size if name == "hidden" else [size])):
+            raise ModelError(f"{folder / CARD}: a net with {name} = {size}: it takes whole numbers from 1")
+    if not 0 <= spec.latency <= COMMANDS_KEPT:
+        raise ModelError(f"{folder / CARD}: latency_steps = {spec.latency}: it takes 0 to {COMMANDS_KEPT}")
     return spec, net
 
 
-def verify(folder: Path, needed: str) -> dict[str, Any]:
-    """The card of a folder whose files are those that it was written with, ``needed`` among them."""
+def verify(folder: Path, needed: str) -> tuple[dict[str, Any], bytes]:
+    """The card of a folder whose files are those that it was written with, and the bytes of ``needed``, one of them."""
     if not (folder / CARD).is_file():
         raise ModelError(f"{folder}: no {CARD} in it; it takes a model folder, as written by a learner")
     card = read_yaml(folder / CARD)
@@ -208,13 +218,27 @@ def verify(folder: Path, needed: str) -> dict[str, Any]:
     if not isinstance(files, dict) or needed not in files:
         export = f"; 'mbrl export {folder} --out models/NAME' makes it" if needed == GRAPH else ""
         raise ModelError(f"{folder / CARD}: no sha256 of {needed}, so it has none that can be trusted{export}")
+    read: dict[str, bytes] = {}
     for name, expected in files.items():
-        if Path(name).name != name or not (folder / name).is_file():
-            raise ModelError(f"{folder}: no file '{name}', which its card names")
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if Path(str(name)).name != name or not (folder / name).is_file():
+            raise ModelError(f"{folder}: no file '{name}', which its card names; it takes the folder as it was written")
+        read[name] = _bytes(folder / name)
+        found = hashlib.sha256(read[name]).hexdigest()
         if found != expected:
             raise ModelError(f"{folder / name}: it changed; sha256 {found[:12]}, its card says {str(expected)[:12]}")
-    return card
+    return card, read[needed]
+
+
+def _bytes(path: Path) -> bytes:
+    """A file of a model folder, read once."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise ModelError(f"{path}: {(error.strerror or 'cannot be read').lower()}; it takes a file") from None
+    if len(data) > LARGEST:
+        raise ModelError(f"{path}: more than {LARGEST} bytes; no more are read")
+    return data
 
 
 def identity(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,6 @@
 node and gives the ``Traced`` that comes out; what is done to arrays alone is done at once, so that constants are
 folded. The graph has what the source has and nothing else: standard operators of one opset, one file, no external data,
 and the same bytes each time. It has the functions that networks use; another one is an error that names it.
-
-``checked`` is what every graph goes through before anybody runs it: the onnx package's own checker with inferred
-shapes, the list of operators, the size.
 """
 
 from __future__ import annotations
@@ -17,28 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_control.core import MbrlError
-from mbrl_control.model_folder import LARGEST
+from mbrl_control.onnx_check import IR_VERSION, OPSET, GraphError, checked, package
 
-OPSET, IR_VERSION = 18, 8
-"""Old enough for every ONNX Runtime since 2023."""
-OPERATORS = frozenset({"Add", "Sub", "Mul", "Div", "Neg", "MatMul", "Max", "Clip", "Exp", "Tanh", "Slice"})
-"""The only ones that a graph of ours has."""
 BATCH = "B"
 """Name of the axis that may have any size."""
-
-
-class GraphError(MbrlError):
-    """A graph that cannot be written, or that we would not run."""
-
-
-def package() -> Any:
-    """The onnx package."""
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise GraphError("onnx is not installed, which export takes: pip install 'mbrl_control[train]'") from None
-    return onnx
 
 
 @dataclass
@@ -157,24 +136,3 @@ def graph(
     data = made.SerializeToString(deterministic=True)
     checked(data)
     return data
-
-
-def checked(data: bytes) -> Any:
-    """The graph of a file, if it is one that we would run."""
-    onnx = package()
-    if len(data) > LARGEST:
-        raise GraphError(f"a graph of {len(data)} bytes: at most {LARGEST} are taken")
-    try:
-        made = onnx.load_model_from_string(data)
-        onnx.checker.check_model(made, full_check=True)
-    except Exception as error:  # protobuf's, the checker's and shape inference's own have no common base
-        raise GraphError(f"no ONNX graph: {' '.join(str(error).split())[:200]}") from None
-    opsets = {entry.domain: entry.version for entry in made.opset_import}
-    if opsets != {"": OPSET} or made.functions:
-        raise GraphError(f"a graph of opsets {opsets}: it takes {OPSET} of the standard operators alone")
-    if unknown := sorted({node.op_type for node in made.graph.node} - OPERATORS):
-        raise GraphError(f"a graph with operators {', '.join(unknown)}: it takes {', '.join(sorted(OPERATORS))}")
-    for tensor in made.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise GraphError(f"a graph with '{tensor.name}' in another file: it takes one file")
-    return made

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from mbrl_control import model_folder
     from mbrl_control.core import MbrlError
     from mbrl_control.export import export, judged_anew, opened, refusal
-    from mbrl_control.onnx_graph import package
+    from mbrl_control.onnx_check import package
     from mbrl_control.validation import examined, forced
 
     if args.trial is not None and args.best:

@@ -5,9 +5,10 @@ networks. The graph takes what they read as it comes, x [E B in], and gives mean
 its own units, a row of every member for itself: particles are handed to the member that they belong to, and one state
 to all of them.
 
-Only ``card.yaml`` and ``model.onnx`` are read. Before ONNX Runtime sees the graph, its sha256 is the one in the card,
-and the robot is the one that the card names, with its joints, channels and limits; then the graph itself has to say the
-same of itself as the card. The graph computes in single precision, on the CPU: NumPy only.
+Only ``card.yaml`` and ``model.onnx`` are read, once. Before ONNX Runtime sees the graph, the sha256 of the bytes is the
+one in the card; the robot is the one that the card names, with its joints, channels and limits; the graph is one that
+we would run (``onnx_check.py``), with the tensors of that model; and it says the same of itself as the card. The graph
+computes in single precision, on the CPU: NumPy only.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from mbrl_control import model_folder
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import BackEndError, Robot
 from mbrl_control.dynamics.ensemble import Ensemble, Propagation
-from mbrl_control.model import ModelError, Spec, normaliser_shapes
-from mbrl_control.model_folder import CARD, GRAPH, LARGEST
+from mbrl_control.model import ModelError, Spec, normaliser_shapes, shapes
+from mbrl_control.model_folder import CARD, GRAPH
 from mbrl_control.networks import Net
+from mbrl_control.onnx_check import GraphError, checked, tensors
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Config(Propagation):
 class Exported:
     """A model as its folder has it."""
 
+    folder: Path
     spec: Spec
     net: Net
     params: Mapping[str, np.ndarray]
@@ -66,7 +69,7 @@ class Session:
     def __init__(self, model: Exported, threads: int) -> None:
         self._net = model.net
         self._mean, self._scale = (model.params[f"output_{name}"] for name in ("mean", "scale"))
-        self._run = opened(model, threads).run
+        self._session, self._path = opened(model, threads), model.folder / GRAPH
         self._outputs = ["mean", "variance"] if model.net.gaussian else ["mean"]
 
     def of(self, member: Annotated[np.ndarray, "P"]) -> Places:
@@ -83,22 +86,34 @@ class Session:
         members, width = self._net.members, x.shape[-1]
         if of is None:
             rows = np.broadcast_to(np.reshape(x, (1, -1, width)), (members, x[..., 0].size, width))
-            said = self._run(self._outputs, {"x": np.ascontiguousarray(rows, dtype=np.float32)})
+            said = self._run(np.ascontiguousarray(rows, dtype=np.float32))
             found = [np.reshape(y, (members, *x.shape[:-1], -1)) for y in said]
         elif of.as_they_stand:
             rows = np.ascontiguousarray(np.reshape(x, (members, -1, width)), dtype=np.float32)
-            found = [np.reshape(y, (*x.shape[:-1], -1)) for y in self._run(self._outputs, {"x": rows})]
+            found = [np.reshape(y, (*x.shape[:-1], -1)) for y in self._run(rows)]
         else:
             rows = np.zeros((members, of.rows, *x.shape[1:]), dtype=np.float32)
             rows[of.member, of.row] = x
-            said = self._run(self._outputs, {"x": np.reshape(rows, (members, -1, width))})
+            said = self._run(np.reshape(rows, (members, -1, width)))
             found = [np.reshape(y, (*rows.shape[:-1], -1))[of.member, of.row] for y in said]
         mean = (found[0] - self._mean) / self._scale
         return mean, np.sqrt(found[1]) / self._scale if self._net.gaussian else None
 
+    def _run(self, x: Annotated[np.ndarray, "M B in"]) -> list[np.ndarray]:
+        try:
+            found = self._session.run(self._outputs, {"x": x})
+        except Exception as error:  # onnxruntime has no base class of its own errors
+            why = " ".join(str(error).split())[:200]
+            raise ModelError(f"{self._path}: ONNX Runtime does not run it on {list(x.shape)} ({why})") from None
+        shape = (*x.shape[:2], self._net.outputs)
+        if wrong := [y.shape for y in found if y.shape != shape]:
+            raise ModelError(f"{self._path}: gives {list(wrong[0])} for {list(x.shape)}; it takes {list(shape)}")
+        return found
+
 
 def opened(model: Exported, threads: int) -> Any:
-    """The session of a graph that is what its card says."""
+    """The session of a graph that is what its card says, and that we would run."""
+    graph = examined(model)
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -106,43 +121,74 @@ def opened(model: Exported, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 4
     try:
-        session = onnxruntime.InferenceSession(model.graph, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has no base class of its own errors
         why = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{GRAPH}: ONNX Runtime does not take it ({why}); it takes one as 'mbrl export' writes"
+            f"{model.folder / GRAPH}: ONNX Runtime does not take it ({why}); it takes one as 'mbrl export' writes"
         ) from None
-    net = model.net
-    sizes = {"x": [net.members, net.inputs], "mean": [net.members, net.outputs]}
-    sizes |= {"variance": [net.members, net.outputs]} if net.gaussian else {}
-    found = {one.name: [one.shape[0], *one.shape[2:]] for one in (*session.get_inputs(), *session.get_outputs())}
-    if found != sizes:
-        raise ModelError(f"{GRAPH}: tensors {found}; its card says {sizes}")
-    said = session.get_modelmeta().custom_metadata_map.get(model_folder.IDENTITY, "{}")
-    expected = model_folder.identity(model.facts)
-    if different := [name for name, value in expected.items() if json.loads(said).get(name) != value]:
+
+
+def examined(model: Exported) -> bytes:
+    """The graph of a model, once it is one that we would run, with the tensors and the identity of the card.
+
+    These bytes are what was looked at, written down again: nothing that another reader could take otherwise.
+    """
+    net, path = model.net, model.folder / GRAPH
+    try:
+        made = checked(model.graph)
+    except GraphError as error:
+        raise ModelError(f"{path}: {error}") from None
+    takes, gives = (f"FLOAT [{net.members}, any, {size}]" for size in (net.inputs, net.outputs))
+    expected = {"x": takes, "mean": gives} | ({"variance": gives} if net.gaussian else {})
+    if (found := tensors(made)) != expected:
+        raise ModelError(f"{path}: tensors {_told(found)}; its card says {_told(expected)}")
+    said, expected = _identity(made), model_folder.identity(model.facts)
+    if different := [name for name, value in expected.items() if said.get(name) != value]:
         raise ModelError(
-            f"{CARD}: {', '.join(different)} not as in {GRAPH}; it takes the card that was written with it"
+            f"{model.folder / CARD}: {', '.join(different)} not as in {GRAPH}; it takes the card that was written "
+            f"with it"
         )
-    return session
+    return made.SerializeToString()
+
+
+def _told(found: Mapping[str, str]) -> str:
+    """Tensors on one line, of strangers' names the beginning."""
+    return ascii(", ".join(f"{name} {size}" for name, size in found.items())[:200])[1:-1]
+
+
+def _identity(made: Any) -> dict[str, Any]:
+    """What a graph says of itself; empty where that cannot be read."""
+    told = {entry.key: entry.value for entry in made.metadata_props}
+    try:
+        said = json.loads(told.get(model_folder.IDENTITY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def read(folder: Path) -> Exported:
     """The exported model of a folder, its files checked."""
-    card = model_folder.verify(folder, GRAPH)
+    card, graph = model_folder.verify(folder, GRAPH)
     spec, net = model_folder.described(folder, card)
-    size = (folder / GRAPH).stat().st_size
-    if size > LARGEST:
-        raise ModelError(f"{folder / GRAPH}: {size} bytes; at most {LARGEST} are taken")
+    try:
+        shapes(spec, net)
+    except ModelError as error:
+        raise ModelError(f"{folder / CARD}: {error}") from None
     params = {}
     for name, shape in normaliser_shapes(net).items():
         try:
-            params[name] = np.asarray(card["normaliser"][name], dtype=np.float32)
+            with np.errstate(over="ignore"):
+                params[name] = np.asarray(card["normaliser"][name], dtype=np.float32)
         except (KeyError, TypeError, ValueError):
             params[name] = np.zeros(0)
-        if params[name].shape != shape:
-            raise ModelError(f"{folder / CARD}: no normaliser '{name}' of {shape[0]} numbers; 'mbrl export' writes it")
-    return Exported(spec, net, params, card, (folder / GRAPH).read_bytes())
+        if params[name].shape != shape or not np.isfinite(params[name]).all():
+            raise ModelError(
+                f"{folder / CARD}: no normaliser '{name}' of {shape[0]} numbers, all finite; 'mbrl export' writes it"
+            )
+        if name.endswith("scale") and not (params[name] > 0.0).all():
+            raise ModelError(f"{folder / CARD}: normaliser '{name}' not above 0; 'mbrl export' writes one that is")
+    return Exported(folder, spec, net, params, card, graph)
 
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:

@@ -28,6 +28,8 @@ NEEDED_FOR = {
 ON_A_ROBOT = ("", "ros")
 """What a robot cannot do without: the plain installation, and ROS."""
 STAND_INS = {"onnxruntime-gpu": "onnxruntime"}
+LEARNED = {"onnx", "onnxruntime-gpu"}
+"""Without these no learned model runs, and all else does."""
 ROS = "ros-"
 OPERATORS = {">=": lambda a, b: a >= b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b}
 
@@ -145,8 +147,8 @@ def packages(s: Software, extra: str, wanted: Sequence[Requirement]) -> Check:
         install += ", or source a distribution's ROS 2: source /opt/ros/jazzy/setup.bash"
     if missing:
         verdict = Verdict.FAIL if extra in ON_A_ROBOT else Verdict.INFO
-        if not extra and {r.name for r in missing} <= set(STAND_INS):  # learned models only
-            verdict = Verdict.WARN
+        if not extra and {r.name for r in missing} <= LEARNED:
+            verdict, needed = Verdict.WARN, " (for learned models)"
         return Check(name, verdict, f"missing: {', '.join(r.name for r in missing)}{needed}", install)
     if other:
         said = ", ".join(f"{r.name} {version(s, r)} (tried: {r.wanted})" for r in other)
