@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,20 @@ def make(names: Names, xp: Any = np, planner: Mapping[str, Any] | None = None) -
     return Parts(
         robot, task, dynamics, registry.make("planners", names.planner, task, dynamics, xp, overrides=overrides)
     )
+
+
+def builder(names: Names, planner: Mapping[str, Any] | None = None, **dynamics: Any) -> Callable[[Any], Any]:
+    """What makes the planner of a combination on any back end, its model in single precision where it is written."""
+
+    def made(xp: Any) -> Any:
+        robot = _robot(names.robot)
+        single = {"precision": "float32"} if names.dynamics == "ensemble" and xp is not np else {}
+        overrides = {**_declared("dynamics", names.dynamics, COARSE), **needed(names.dynamics, names.robot), **single}
+        model = registry.make("dynamics", names.dynamics, robot, xp, overrides={**overrides, **dynamics})
+        overrides = _declared("planners", names.planner, {**TINY, **(planner or {})})
+        return registry.make("planners", names.planner, _task(names.task, names.robot), model, xp, overrides=overrides)
+
+    return made
 
 
 @functools.cache

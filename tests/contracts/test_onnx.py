@@ -1,95 +1,228 @@
-"""Every planner's iteration traces to ONNX, and ONNX Runtime then finds the same plan."""
+"""Every planner's iteration can be written as ONNX graphs, and ONNX Runtime finds in them what NumPy finds."""
 
 from __future__ import annotations
 
-import array_api_compat.torch as torch_xp
+import dataclasses
+import math
+from pathlib import Path
+
 import numpy as np
 import onnxruntime
 import pytest
-import torch
-from onnxscript import opset18 as op
 
-from mbrl_control.core import Observation, State
+from mbrl_control import engine, plan_graph
+from mbrl_control.core import Observation, State, Status
+from mbrl_control.sampling import INFINITE
 
-from .combinations import Names, accepted, build, goal_for, observe, on_torch
+from .combinations import HORIZON, Names, Parts, accepted, build, builder, chosen, equal, frozen, goal_for, observe
 
-
-def traceable(names: Names) -> bool:
-    """Our planners have to trace; somebody else's may: whoever has ``iterate`` says that it does."""
-    return "." not in names.planner or hasattr(build(names).planner, "iterate")
-
-
-def sorted_by_topk(x, stable, dim=-1, descending=False):
-    """The stable sort that the array API asks for, which torch's exporter does not know; TopK keeps ties in order."""
-    size = op.Gather(op.Shape(x), op.Constant(value_ints=[dim]))
-    return op.TopK(x, size, axis=dim, largest=int(descending), sorted=1)
+PARTS = {"threads": 2, "rows": 4}
+"""Several parts, the last of which is not full."""
+WRITABLE = {"kinematic", "analytic", "symbolic", "ensemble", "onnx"}
+"""Models that are written over xp, so that they can be written as graphs."""
 
 
-TRANSLATIONS = {torch.ops.aten.sort.stable: sorted_by_topk}
-FIRST = {"robot": "panda", "task": "reach", "planner": "mppi"}
+def writable(names: Names) -> bool:
+    """Our planners have to be; somebody else's may: whoever has ``propose`` says that it is."""
+    own = "." not in names.planner or hasattr(build(names).planner, "propose")
+    return own and names.dynamics in WRITABLE
 
 
-def quick(names: Names) -> bool:
-    """Tracing takes seconds: every planner once, and every task and robot once; all others are slow tests.
-
-    Runge-Kutta's four evaluations a step, unrolled, take longer to trace than the whole of the default suite may.
-    """
-    told = sum(getattr(names, part) == name for part, name in FIRST.items())
-    return names.dynamics == "kinematic" and (told >= 2 or "." in str(names))
+FOUND = [names for names in accepted("tasks", "dynamics", "planners") if writable(names)]
+COMBINATIONS = pytest.mark.parametrize("names", chosen(FOUND))
+LEARNED = Names("panda", "reach", "ensemble", "cem")
 
 
-ONCE = [names for names in on_torch(accepted("tasks", "dynamics", "planners")) if traceable(names)]
-FIRST = {names.planner: names for names in reversed(ONCE) if quick(names)}
-TRACED = [
-    pytest.param(names, marks=() if FIRST.get(names.planner) == names else pytest.mark.slow, id=str(names))
-    for names in ONCE
-]
-"""Every planner once by default: exporting is slow."""
-
-
-class Iteration(torch.nn.Module):
-    """One iteration as a function of tensors."""
-
-    def __init__(self, planner):
-        super().__init__()
-        self.planner = planner
-
-    def forward(self, knobs, carry, noise, blocks, t, stamp, q, v, goal):
-        obs = Observation(t, State(stamp, q, v), blocks)
-        carry, found = self.planner.iterate(obs, goal, knobs, carry, noise)
-        return tuple(carry.values()), found.alive, found.terms, found.effective
-
-
-@pytest.mark.parametrize("names", TRACED)
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
-def test_one_iteration_exports_to_onnx_and_agrees(names):
-    parts = build(names)
-    planner, rng, goal, obs = parts.planner, np.random.default_rng(0), goal_for(parts), observe(parts)
+def situation(parts: Parts, t: float = 1.0):
+    """Arguments of the second call of ``improve``, a while after the first."""
+    planner, goal, rng = parts.planner, goal_for(parts), np.random.default_rng(1)
+    obs = observe(parts, t)
     carry, plan, _ = planner.improve(obs, goal, planner.knobs(), planner.init(obs), planner.noise(rng))
-    t = obs.t + 0.3 * planner.dt
-    knobs, noise = planner.knobs(), planner.noise(rng)
-    inputs = (knobs, carry, noise, dict(obs.blocks), t, t - 0.01, plan.q[1], plan.v[1], goal.value)
-    tensors = torch.utils._pytree.tree_map(lambda x: torch.asarray(np.array(x)), inputs)
+    later = Observation(t + 0.4 * plan.dt, State(t + 0.39 * plan.dt, plan.q[1], plan.v[1]), obs.blocks, obs.stamps)
+    return later, goal, planner.knobs(), carry, planner.noise(rng)
 
-    program = torch.onnx.export(
-        Iteration(build(names, torch_xp).planner).eval(),
-        tensors,
-        dynamo=True,
-        verbose=False,
-        custom_translation_table=TRANSLATIONS,
-    )
-    graph = program.model_proto.graph
-    assert {node.domain for node in graph.node} <= {"", "ai.onnx"}
-    session = onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    leaves = [x.numpy() for x in torch.utils._pytree.tree_leaves(tensors)]
-    feed = {i.name: x for i, x in zip(graph.input, leaves, strict=True)}
-    known = {i.name for i in session.get_inputs()}
-    *found, alive, terms, effective = session.run(None, {name: x for name, x in feed.items() if name in known})
 
-    later = Observation(t, State(t - 0.01, plan.q[1], plan.v[1]), obs.blocks)
-    expected, _, info = planner.improve(later, goal, knobs, carry, noise)
-    assert bool(alive)
-    for (name, value), by_onnx in zip(expected.items(), found, strict=True):
-        np.testing.assert_allclose(by_onnx, value, rtol=1e-6, atol=1e-6, err_msg=name)
-    np.testing.assert_allclose(terms, list(info.terms.values()), rtol=1e-5, atol=1e-6)
-    assert effective == pytest.approx(info.effective_samples, rel=1e-4)
+def engaged(names: Names, planner=None, dynamics=None, **config):
+    """The planner run by graphs."""
+    made, report = engine.engaged(engine.Config(use="onnx", **config), builder(names, planner, **(dynamics or {})))
+    assert report.runs.startswith("onnx, cpu")
+    return made
+
+
+def parts_of(names: Names, planner=None, **dynamics) -> Parts:
+    made = builder(names, planner, **dynamics)(np)
+    return Parts(made.on.task.robot, made.on.task, made.on.dynamics, made)
+
+
+def resolution(parts: Parts) -> float:
+    """What single precision can tell of states apart, in units of what is usual of their changes."""
+    model = getattr(parts.dynamics, "model", None)
+    return 1e-4 if model is None else 1e-4 + 1e-6 / float(np.min(model.params["output_scale"]))
+
+
+def agrees(found, expected, parts: Parts, tolerance: float = 1e-4) -> None:
+    """Two results of ``improve``; how costs are weighted passes on what they differ by."""
+    (carry, plan, info), (right, _, told) = found, expected
+    assert info.status == told.status == Status.OK
+    assert carry.keys() == right.keys()
+    for name, value in right.items():
+        np.testing.assert_allclose(carry[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+    assert info.cost == pytest.approx(told.cost, rel=1e-4, abs=1e-6)
+    assert info.terms == pytest.approx(told.terms, rel=1e-4, abs=1e-5)
+    assert info.effective_samples == pytest.approx(told.effective_samples, rel=1e-3)
+    for kind in ("predicted", "spread"):
+        for name, rows in getattr(told, kind).items():
+            np.testing.assert_allclose(getattr(info, kind)[name], rows, rtol=1e-4, atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(info.disagreement, told.disagreement, rtol=1e-3, atol=resolution(parts))
+    assert (plan.t0, plan.state_stamp, plan.seq) == tuple(getattr(expected[1], n) for n in ("t0", "state_stamp", "seq"))
+
+
+@COMBINATIONS
+@pytest.mark.parametrize("config", [{}, PARTS], ids=["whole", "in parts"])
+def test_graphs_find_the_plan_that_numpy_finds(names, config):
+    parts = build(names)
+    arguments = situation(parts)
+    expected = parts.planner.improve(*arguments)
+    made = engaged(names, **config)
+    before = tuple(frozen(x) for x in arguments)
+    agrees(made.improve(*before), expected, parts)
+    again = made.improve(*before)
+    assert equal(again[0], made.improve(*before)[0])  # and nothing of a call is left in the next one
+
+
+@COMBINATIONS
+def test_returns_agree_to_1e_4_and_the_update_to_1e_5_given_the_same_returns(names):
+    made, parts = builder(names), build(names)
+    planner, (obs, goal, knobs, carry, noise) = parts.planner, situation(parts)
+    proposed = planner.propose(obs, knobs, carry, noise)
+    live = planner.live(carry, obs.t)
+    case = planner.on.case(obs, goal.value, knobs, noise)
+    tried = planner.on.evaluate(proposed.controls, case)
+    given = plan_graph.Given.of(planner, obs, parts.task.goal_size)
+
+    feed = {"q": obs.joints.q, "v": obs.joints.v, "t": 0.0, "stamp": obs.joints.t - obs.t, "goal": goal.value}
+    for kind, arrays in {"seen": obs.blocks, "knob": knobs, "noise": noise, "carry": carry}.items():
+        feed |= {f"{kind}/{name}": x for name, x in arrays.items()}
+    feed |= {f"carry/{name}": carry[name] - obs.t for name in plan_graph.TIMES}
+    feed |= {"controls": proposed.controls} | {f"more/{name}": x for name, x in proposed.more.items()}
+    found = run(plan_graph.evaluate(made, given, proposed.controls.shape), feed)
+    np.testing.assert_allclose(found["cost"], tried.cost, rtol=1e-4, atol=1e-6)
+
+    cost = np.where(np.arange(len(tried.cost)) < live, tried.cost, INFINITE)
+    more = {f"more/{name}": np.shape(x) for name, x in proposed.more.items()}
+    found = run(plan_graph.choose(made, given, proposed.controls.shape, more), {**feed, "cost": cost})
+    right, _ = planner.choose(obs, case, knobs, carry, proposed, dataclasses.replace(tried, cost=cost))
+    assert found["alive"]
+    for name in ("mean", "q", "v"):
+        np.testing.assert_allclose(found[f"next/{name}"], right[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def run(data: bytes, feed):
+    """A graph, run by ONNX Runtime and nothing else."""
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    single = {x.name: plan_graph.single(feed[x.name]) for x in session.get_inputs()}
+    return dict(zip([x.name for x in session.get_outputs()], session.run(None, single), strict=True))
+
+
+@pytest.mark.parametrize("propagation", ["ts_inf", "ts1", "mean"])
+@pytest.mark.parametrize("particles", [2, 3, 7])
+def test_particles_are_handed_to_the_members_that_they_belong_to(propagation, particles):
+    settings = {"propagation": propagation, "particles": particles}
+    parts = parts_of(LEARNED, **settings)
+    arguments = situation(parts)
+    for config in ({}, PARTS):
+        made = engaged(LEARNED, dynamics=settings, **config)
+        agrees(made.improve(*arguments), parts.planner.improve(*arguments), parts)
+
+
+@pytest.mark.parametrize("planner", ["cem", "icem", "mppi", "shooting"])
+@pytest.mark.parametrize("config", [{}, PARTS], ids=["whole", "in parts"])
+def test_a_clock_that_has_run_for_weeks_costs_no_precision(planner, config):
+    names = dataclasses.replace(LEARNED, planner=planner, dynamics="kinematic")
+    parts, made = build(names), engaged(names, **config)
+    arguments = situation(parts, t=3e6)
+    agrees(made.improve(*arguments), parts.planner.improve(*arguments), parts)
+    assert made.improve(*arguments)[1].t0 == arguments[0].t
+
+
+@pytest.mark.parametrize("planner", ["cem", "icem", "mppi", "shooting"])
+@pytest.mark.parametrize("config", [{}, PARTS], ids=["whole", "in parts"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_leaves_the_old_plan_bit_for_bit(planner, config, value):
+    names = dataclasses.replace(LEARNED, planner=planner)
+    made, parts = engaged(names, **config), build(names)
+    (obs, goal, knobs, _, noise) = situation(parts)
+    carry, before, _ = made.improve(obs, goal, knobs, made.init(obs), noise)
+    lost = np.full(parts.robot.nj, value)
+    joints = [dataclasses.replace(obs.joints, **one) for one in ({"q": lost}, {"v": lost}, {"t": value})]
+    broken = [(dataclasses.replace(obs, joints=one), goal, knobs) for one in joints]
+    broken += [(dataclasses.replace(obs, t=value), goal, knobs)]
+    broken += [(obs, dataclasses.replace(goal, value=goal.value * value), knobs)]
+    broken += [(obs, goal, {**knobs, "weights": knobs["weights"] * math.nan})]
+    for seen, wanted, turned in broken:
+        with np.errstate(invalid="ignore"):
+            after, plan, info = made.improve(seen, wanted, turned, carry, noise)
+        assert info.status & (Status.NONFINITE | Status.STALE_STATE)
+        assert equal(after, carry)
+        assert all(np.array_equal(getattr(plan, name), getattr(before, name)) for name in ("q", "v", "u"))
+        assert (plan.t0, plan.state_stamp, plan.seq) == (before.t0, before.state_stamp, before.seq)
+        assert info.cost == math.inf
+
+
+def test_samples_that_a_later_iteration_does_not_draw_are_not_rolled_out():
+    names = dataclasses.replace(LEARNED, planner="icem")
+    settings = {"samples": 32, "decay": 2.0, "elites": 0.07}
+    parts, made = parts_of(names, settings), engaged(names, settings, threads=1, rows=4)
+    obs, goal, knobs, carry, noise = situation(parts)
+    for _ in range(4):
+        expected = parts.planner.improve(obs, goal, knobs, carry, noise)
+        agrees(made.improve(obs, goal, knobs, carry, noise), expected, parts)
+        carry = expected[0]
+    runner = next(reversed(made._runners.values()))
+    counted = [0] * len(runner._parts)
+    for i, part in enumerate(runner._parts):
+        runner._parts[i] = lambda i=i, part=part: (counted.__setitem__(i, counted[i] + 1), part())
+    made.improve(obs, goal, knobs, carry, noise)
+    assert counted[0] == 1
+    assert counted[-1] == 0
+
+
+def test_what_cannot_be_written_says_so_and_runs_on_numpy():
+    names = Names("cartpole", "cartpole_balance", "mujoco", "mppi")
+    planner, report = engine.engaged(engine.Config(), builder(names))
+    assert type(planner).__name__ == "Mppi"
+    assert str(report).startswith("numpy (dynamics 'mujoco'")
+    with pytest.raises(engine.EngineError, match=r"engine\.use = onnx: dynamics 'mujoco'.*what runs there is"):
+        engine.engaged(engine.Config(use="onnx"), builder(names))
+    assert engine.engaged(engine.Config(use="numpy"), builder(LEARNED))[1] == engine.Report("numpy")
+
+
+def test_the_same_bytes_each_time():
+    names = dataclasses.replace(LEARNED, planner="mppi")
+    parts = build(names)
+    given = plan_graph.Given.of(parts.planner, observe(parts), parts.task.goal_size)
+    assert plan_graph.plan(builder(names), given, {}) == plan_graph.plan(builder(names), given, {})
+
+
+def test_horizon_and_samples_are_those_of_the_planner():
+    made = engaged(LEARNED)
+    assert (made.horizon, made.dt) == (HORIZON, 0.05)
+    obs, goal, knobs, carry, noise = situation(build(LEARNED))
+    with pytest.raises(ValueError, match="broadcast"):
+        made.improve(obs, goal, knobs, carry, {**noise, "cem": noise["cem"][:3]})
+
+
+def test_a_gpu_that_is_not_there_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(engine.EngineError, match=r"^engine\.provider = cuda: this ONNX Runtime has CPUExec\w+$"):
+        engine.engaged(engine.Config(use="onnx", provider="cuda"), builder(LEARNED))
+
+
+@pytest.mark.skipif(
+    bool(onnxruntime.get_available_providers()[:-1]) and Path("/dev/nvidia0").exists(), reason="there is a GPU"
+)
+def test_a_gpu_that_does_not_start_is_told_in_one_line():
+    with pytest.raises(
+        engine.EngineError, match=r"^engine\.provider = cuda: .+ what is there is engine\.provider = cpu$"
+    ):
+        engine.engaged(engine.Config(use="onnx", provider="cuda"), builder(LEARNED))

@@ -11,7 +11,7 @@ import pytest
 
 from mbrl_control import core, registry
 from mbrl_control.core import Goal, MbrlError, Observation, Plan, State, Status
-from mbrl_control.sampling import Sampling
+from mbrl_control.sampling import Case, Sampling
 
 from .combinations import (
     HORIZON,
@@ -244,7 +244,8 @@ def draws_of(parts: Parts, noise: core.Noise) -> core.Noise:
 
 def cost_of(parts: Parts, obs: Observation, goal: Goal, u: np.ndarray, draws: core.Noise) -> float:
     on = Sampling("any", parts.planner.dt, parts.planner.horizon, parts.task, parts.dynamics, np)
-    return float(on.evaluate(parts.dynamics.init(obs, draws), u[None], goal.value, on.weights(), draws).cost[0])
+    case = Case(parts.dynamics.init(obs, draws), goal.value, on.weights(), draws)
+    return float(on.evaluate(u[None], case).cost[0])
 
 
 @COMBINATIONS

@@ -23,7 +23,7 @@ from mbrl_control.model import (
     spec_for,
 )
 from mbrl_control.networks import Net, initial
-from mbrl_control.sampling import INFINITE, Sampling
+from mbrl_control.sampling import INFINITE, Case, Sampling
 
 from .learned import DT, constant, pendulum
 
@@ -145,7 +145,7 @@ def test_the_cost_is_the_mean_over_particles_and_not_that_of_the_mean():
     dynamics = made(constant(spec_for(robot, DT), np.array([[0.4, 0.0], [-0.4, 0.0]])))
     on = Sampling("any", DT, HORIZON, task, dynamics, np)
     goal = np.zeros((HORIZON + 1, 1))
-    tried = on.evaluate(dynamics.init(start(0.0), {}), U, goal, on.weights(), {})
+    tried = on.evaluate(U, Case(dynamics.init(start(0.0), {}), goal, on.weights(), {}))
     features, _ = rolled(dynamics, U, {}, start(0.0))
     each = [
         core.costs(np, task, on.weights(), {name: rows[p] for name, rows in features.items()}, U, goal) for p in (0, 1)
@@ -162,7 +162,7 @@ def test_one_particle_that_is_not_finite_makes_its_sample_infinite():
     on = Sampling("any", DT, HORIZON, registry.make("tasks", "swing_up", pendulum()), dynamics, np)
     u = np.zeros((SAMPLES, HORIZON, 1))
     u[1] = np.nan
-    tried = on.evaluate(dynamics.init(start(), {}), u, np.zeros((HORIZON + 1, 1)), on.weights(), {})
+    tried = on.evaluate(u, Case(dynamics.init(start(), {}), np.zeros((HORIZON + 1, 1)), on.weights(), {}))
     assert tried.cost[1] == INFINITE
 
     class OneLost:
@@ -177,7 +177,7 @@ def test_one_particle_that_is_not_finite_makes_its_sample_infinite():
             return {name: rows * lost for name, rows in features.items()}, aux
 
     on.dynamics = OneLost()
-    tried = on.evaluate(dynamics.init(start(), {}), U, np.zeros((HORIZON + 1, 1)), on.weights(), {})
+    tried = on.evaluate(U, Case(dynamics.init(start(), {}), np.zeros((HORIZON + 1, 1)), on.weights(), {}))
     assert tried.cost[2] == INFINITE
     assert np.all(tried.cost[:2] < INFINITE)
 

@@ -137,9 +137,9 @@ def test_samples_get_fewer_from_iteration_to_iteration_and_more_again_when_time_
     p, rng, counts = planner(decay=1.25, elites=0.1, keep=0.5), np.random.default_rng(0), []
     evaluate = p.on.evaluate
 
-    def counted(start, controls, *rest):
+    def counted(controls, case):
         counts.append(len(controls))
-        return evaluate(start, controls, *rest)
+        return evaluate(controls, case)
 
     monkeypatch.setattr(p.on, "evaluate", counted)
     carry, goal = p.init(START), Goal.still([0.0], p.horizon, 0.02, 0.3)
@@ -151,7 +151,9 @@ def test_samples_get_fewer_from_iteration_to_iteration_and_more_again_when_time_
 
 def test_iterations_at_one_time_may_go_on_for_ever():
     p = planner(samples=40, decay=100.0)
-    assert [p.population(np.asarray(float(i))) for i in (0, 1, 10_000)] == [40, 2 * p.count, 2 * p.count]
+    carries = [{**p.init(START), "iteration": np.asarray(before)} for before in (-1.0, 0.0, 9_999.0)]
+    drawn = [p.live(carry, START.t) - p.besides for carry in carries]
+    assert drawn == [40, 2 * p.count, 2 * p.count]
 
 
 def test_a_plan_never_costs_more_than_its_warm_start():

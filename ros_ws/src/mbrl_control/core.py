@@ -576,6 +576,8 @@ class Info:
     predicted: Features
     spread: Features = dataclasses.field(default_factory=dict)
     """Standard deviation over particles of what is predicted; empty of a model that has none."""
+    disagreement: Annotated[Array, "H"] | None = None
+    """How far the members of a learned model differ along the plan, in units of what is usual; None: nobody asked."""
 
 
 class Planner(Protocol):

@@ -27,7 +27,7 @@ from mbrl_control import model_folder, networks, registry
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.model import Model, normaliser_shapes
 from mbrl_control.onnx_check import OPSET, checked
-from mbrl_control.onnx_graph import BATCH, Recorder, Traced, graph
+from mbrl_control.onnx_graph import BATCH, Recorder, graph
 from mbrl_control.run_folder import RUN, Run
 from mbrl_control.validation import Check
 
@@ -176,15 +176,14 @@ def judged_anew(
 def graph_of(model: Model, metadata: Mapping[str, str]) -> bytes:
     """The members as an ONNX file, normalisation included."""
     net, recorder = model.net, Recorder()
-    params = {name: np.asarray(array, dtype=np.float32) for name, array in model.params.items()}
-    x = (Traced(recorder, "x") - params["input_mean"]) / params["input_scale"]
-    raw = networks.forward(recorder, net, params, x)
+    params = {name: recorder.named(name, array) for name, array in model.params.items()}
+    x = recorder.input("x", (net.members, BATCH, net.inputs))
+    raw = networks.forward(recorder, net, params, (x - params["input_mean"]) / params["input_scale"])
     mean, variance = networks.mean_and_variance(recorder, net, params, raw)
-    shape = (net.members, BATCH, net.outputs)
-    outputs = {"mean": (mean * params["output_scale"] + params["output_mean"], shape)}
+    outputs = {"mean": mean * params["output_scale"] + params["output_mean"]}
     if variance is not None:
-        outputs["variance"] = (variance * np.square(params["output_scale"]), shape)
-    return graph({"x": (net.members, BATCH, net.inputs)}, outputs, recorder, metadata)
+        outputs["variance"] = variance * recorder.square(params["output_scale"])
+    return graph(recorder, outputs, metadata, "members")
 
 
 def parity(model: Model, data: bytes) -> float:

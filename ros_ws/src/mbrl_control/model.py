@@ -181,6 +181,12 @@ def shapes(spec: Spec, net: Net) -> dict[str, tuple[int, ...]]:
     return {**net.shapes(), **normaliser_shapes(net)}
 
 
+def usual(model: Described) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and scale of a model's changes."""
+    mean, scale = (np.asarray(model.params[f"output_{name}"], dtype=float) for name in ("mean", "scale"))
+    return mean, scale
+
+
 def normaliser_shapes(net: Net) -> dict[str, tuple[int, ...]]:
     """Of what normalises."""
     sizes = {"input": net.inputs, "output": net.outputs}

@@ -1,8 +1,12 @@
 """What planners that try many control sequences share; each of them adds how it draws and how it chooses.
 
-    last, warm = on.shift(carry, obs.t)                 the plan in force, moved on by the time that has passed
-    tried = on.evaluate(start, controls, ...)           rolled out and scored; what is not finite is never cheap
-    carry, found = on.settle(obs, carry, chosen, ...)   the new plan; or, where nothing is finite, the old one
+    proposed = planner.propose(obs, knobs, carry, noise)            the plan in force, moved on, and what is drawn
+    tried = on.evaluate(proposed.controls, case)                    rolled out and scored; not finite is never cheap
+    carry, found = planner.choose(obs, case, knobs, carry, proposed, tried)     the new plan, or the one in force
+
+Those three are an iteration (``Sampling.improve``). They are apart because the middle one is nearly all of the work,
+and sequences are scored one by one: whoever runs them may share them out. ``choose`` therefore takes no more than their
+costs, and rolls the sequence that it wants out once more where what was predicted of it is not at hand.
 
 The carry of such a planner is its plan: ``mean`` [H nu] are the controls, ``last`` [nu] the one in force before
 them, ``q`` and ``v`` [H+1 nj] where they lead, ``t0``, ``stamp`` and ``seq`` its times and number. A planner may
@@ -11,10 +15,12 @@ remember more beside it. All of it is pure, in the functions of ``core.XP_SUBSET
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 
@@ -29,10 +35,12 @@ from mbrl_control.core import (
     Knobs,
     Latent,
     MbrlError,
+    Mode,
     Noise,
     Observation,
     Particles,
     Plan,
+    Robot,
     State,
     Status,
     Task,
@@ -46,16 +54,40 @@ INFINITE = 1e30
 
 
 @dataclass(frozen=True, slots=True)
+class Case:
+    """What sequences are scored by."""
+
+    start: Latent
+    goal: Annotated[Array, "H+1 ng"]
+    weights: Annotated[Array, "T"]
+    draws: Noise
+    """The model's; common to all sequences, so that they differ by their controls alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """What is to be tried."""
+
+    controls: Annotated[Array, "N H nu"]
+    """The plan in force comes first."""
+    more: Mapping[str, Array]
+    """What ``choose`` needs of it; ``last`` among it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """Control sequences, rolled out and scored. With no leading axis: one of them."""
 
     controls: Annotated[Array, "... H nu"]
-    features: Features
-    """Each [... H+1 n]; of particles their mean."""
-    terms: Annotated[Array, "... T"]
     cost: Annotated[Array, "..."]
+    terms: Annotated[Array, "... T"] | None = None
+    """None: of these the costs alone are at hand, and nothing of what follows."""
+    features: Features = field(default_factory=dict)
+    """Each [... H+1 n]; of particles their mean."""
     spread: Features = field(default_factory=dict)
     """Standard deviation over particles, each [... H+1 n]; empty where there are none."""
+    disagreement: Annotated[Array, "... H"] | None = None
+    """Of the members of an ensemble, in units of what is usual; 0 of a model that has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +96,31 @@ class Outcome:
 
     alive: Annotated[Array, ""]
     """Whether the state was finite, any rollout from it, and the plan."""
-    terms: Annotated[Array, "T"]
-    """Cost terms of the plan."""
     effective: Annotated[Array, ""]
     """Kish's effective sample size of the update."""
-    predicted: Features
-    """Features of the plan, each [H+1 n]."""
-    spread: Features
-    """Their standard deviation over particles, each [H+1 n]; empty where there are none."""
+    plan: Tried
+    """The plan, or what was to be it."""
 
 
 class PredictionError(MbrlError):
     """A model that does not predict what a task reads."""
 
 
-Iterate = Callable[[Observation, Array, Knobs, Carry, Noise], tuple[Carry, Outcome]]
-"""One iteration of a planner, arrays in and arrays out: this is what can be exported."""
+class Sampler(Protocol):
+    """A planner that samples, as an iteration sees it: arrays in and arrays out, which is what can be exported."""
+
+    @property
+    def on(self) -> Sampling: ...
+
+    def propose(self, obs: Observation, knobs: Knobs, carry: Carry, noise: Noise) -> Proposed: ...
+
+    def live(self, carry: Carry, t: float) -> int:
+        """How many of what it proposes are tried this time, the first ones."""
+        ...
+
+    def choose(
+        self, obs: Observation, case: Case, knobs: Knobs, carry: Carry, proposed: Proposed, tried: Tried
+    ) -> tuple[Carry, Outcome]: ...
 
 
 class Sampling:
@@ -121,15 +162,24 @@ class Sampling:
         }
 
     def improve(
-        self, iterate: Iterate, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
+        self, planner: Sampler, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
         """``Planner.improve`` by one iteration on arrays of ``xp``."""
         xp = self.xp
+        live = planner.live(carry, obs.t)
         knobs = {name: xp.asarray(knob) for name, knob in knobs.items()}
         carry = {name: xp.asarray(tensor) for name, tensor in carry.items()}
         noise = {name: xp.asarray(draw) for name, draw in noise.items()}
-        carry, found = iterate(obs, xp.asarray(np.array(goal.value)), knobs, carry, noise)
+        proposed = planner.propose(obs, knobs, carry, noise)
+        case = self.case(obs, xp.asarray(np.array(goal.value)), knobs, noise)
+        tried = self.evaluate(proposed.controls[:live], case)
+        carry, found = planner.choose(obs, case, knobs, carry, proposed, tried)
         return carry, self.plan(carry), self.info(found)
+
+    def case(self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, noise: Noise) -> Case:
+        """What sequences are scored by at an observation."""
+        draws = self.draws(noise)
+        return Case(self.dynamics.init(obs, draws), goal, knobs["weights"], draws)
 
     def plan(self, carry: Carry) -> Plan:
         """The plan that a carry stands for."""
@@ -139,11 +189,20 @@ class Sampling:
 
     def info(self, found: Outcome) -> Info:
         """The outcome in words and numbers; where nothing was finite, the costs are infinite."""
-        alive = bool(found.alive)
-        terms = {name: float(found.terms[i]) if alive else math.inf for i, name in enumerate(self.task.terms)}
+        plan, alive = found.plan, bool(found.alive)
+        assert plan.terms is not None
+        terms = {name: float(plan.terms[i]) if alive else math.inf for i, name in enumerate(self.task.terms)}
         if not alive:
             return Info(Status.NONFINITE, sum(terms.values()), terms, float(found.effective), {})
-        return Info(Status.OK, sum(terms.values()), terms, float(found.effective), found.predicted, found.spread)
+        return Info(
+            Status.OK,
+            sum(terms.values()),
+            terms,
+            float(found.effective),
+            plan.features,
+            plan.spread,
+            plan.disagreement,
+        )
 
     def noise(self, rng: np.random.Generator, **own: Array) -> Noise:
         """The planner's own draws, by its name, and those that its model takes."""
@@ -179,85 +238,56 @@ class Sampling:
         gap = 1.0 - xp.abs(xp.expand_dims(place, axis=-1) - self.slots)
         return xp.matmul(xp.maximum(gap, 0.0), rows)
 
-    def evaluate(
-        self,
-        start: Latent,
-        controls: Annotated[Array, "N H nu"],
-        goal: Annotated[Array, "H+1 ng"],
-        weights: Annotated[Array, "T"],
-        draws: Noise,
-    ) -> Tried:
+    def evaluate(self, controls: Annotated[Array, "N H nu"], case: Case) -> Tried:
         """Roll out and score; a cost that is not finite is infinite, never small.
 
         Of particles the cost is the mean of theirs: they meet the same controls and may come to different ends, and
         the cost of where they are on average would be that of an end that none of them has. One that is not finite
-        makes the mean infinite. ``draws`` are common to all sequences, so that they differ by their controls alone.
+        makes the mean infinite.
         """
         xp, model = self.xp, self.dynamics
-        start = model.scatter(start) if isinstance(model, Particles) else start
-        features, _ = rollout(xp, model, start, controls, draws)
+        start = model.scatter(case.start) if isinstance(model, Particles) else case.start
+        features, aux = rollout(xp, model, start, controls, case.draws)
         spread: Features = {}
         if isinstance(model, Particles):
             lead = next(iter(features.values())).shape[:1]
-            terms = costs(xp, self.task, weights, features, xp.broadcast_to(controls, (*lead, *controls.shape)), goal)
-            terms = xp.mean(terms, axis=0)
+            each = xp.broadcast_to(controls, (*lead, *controls.shape))
+            terms = xp.mean(costs(xp, self.task, case.weights, features, each, case.goal), axis=0)
             features, spread = _gathered(xp, features)
         else:
-            terms = costs(xp, self.task, weights, features, controls, goal)
+            terms = costs(xp, self.task, case.weights, features, controls, case.goal)
         total = xp.sum(terms, axis=-1)
         cost = xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
-        return Tried(controls, features, terms, cost, spread)
+        return Tried(controls, cost, terms, features, spread, aux["disagreement"][..., 0])
 
-    def scored(
-        self,
-        plan: Annotated[Array, "H nu"],
-        start: Latent,
-        goal: Annotated[Array, "H+1 ng"],
-        weights: Annotated[Array, "T"],
-        draws: Noise,
-    ) -> Tried:
+    def scored(self, plan: Annotated[Array, "H nu"], case: Case) -> Tried:
         """One sequence, rolled out and scored."""
-        return self.first(self.evaluate(start, plan[None], goal, weights, draws))
+        return _taken(self.evaluate(plan[None], case), lambda rows: rows[0])
 
-    def safer(
-        self,
-        plan: Annotated[Array, "H nu"],
-        tried: Tried,
-        start: Latent,
-        goal: Annotated[Array, "H+1 ng"],
-        weights: Annotated[Array, "T"],
-        draws: Noise,
-    ) -> Tried:
+    def safer(self, plan: Annotated[Array, "H nu"], tried: Tried, case: Case) -> Tried:
         """``plan``, unless it costs more than the first of what was tried: that is the plan in force."""
-        return self.cheaper(self.scored(plan, start, goal, weights, draws), self.first(tried))
+        if tried.terms is not None:
+            return self.cheaper(self.scored(plan, case), self.first(tried))
+        both = self.evaluate(self.xp.stack([plan, tried.controls[0]], axis=0), case)
+        return self.cheaper(_taken(both, lambda rows: rows[0]), _taken(both, lambda rows: rows[1]))
 
     @staticmethod
     def first(tried: Tried) -> Tried:
         """The first of several sequences."""
-        features, spread = ({name: rows[0] for name, rows in f.items()} for f in (tried.features, tried.spread))
-        return Tried(tried.controls[0], features, tried.terms[0], tried.cost[0], spread)
+        return _taken(tried, lambda rows: rows[0])
 
-    def cheapest(self, tried: Tried) -> Tried:
+    def cheapest(self, tried: Tried, case: Case) -> Tried:
         """The cheapest of several sequences; of equals the first."""
-        best = self.xp.expand_dims(self.xp.argmin(tried.cost, axis=-1), axis=0)
-
-        def taken(rows: Array) -> Array:
-            return self.xp.take(rows, best, axis=0)[0]
-
-        features, spread = ({name: taken(rows) for name, rows in f.items()} for f in (tried.features, tried.spread))
-        return Tried(taken(tried.controls), features, taken(tried.terms), taken(tried.cost), spread)
+        xp = self.xp
+        best = xp.expand_dims(xp.argmin(tried.cost, axis=-1), axis=0)
+        if tried.terms is None:
+            return self.scored(xp.take(tried.controls, best, axis=0)[0], case)
+        return _taken(tried, lambda rows: xp.take(rows, best, axis=0)[0])
 
     def cheaper(self, new: Tried, old: Tried) -> Tried:
         """One of two sequences: the new one, if it costs no more than the old."""
-        xp = self.xp
         better = new.cost <= old.cost
-
-        def chosen(new: Features, old: Features) -> Features:
-            return {name: xp.where(better, new[name], rows) for name, rows in old.items()}
-
-        controls, terms = xp.where(better, new.controls, old.controls), xp.where(better, new.terms, old.terms)
-        features, spread = chosen(new.features, old.features), chosen(new.spread, old.spread)
-        return Tried(controls, features, terms, xp.where(better, new.cost, old.cost), spread)
+        return _taken(new, lambda mine, theirs: self.xp.where(better, mine, theirs), old)
 
     def settle(
         self,
@@ -286,7 +316,7 @@ class Sampling:
         }
         alive = self._sound(obs, q, v) & (chosen.cost < INFINITE)
         kept = {name: xp.where(alive, tensor, carry[name]) for name, tensor in new.items()}
-        return kept, Outcome(alive, chosen.terms, effective, chosen.features, chosen.spread)
+        return kept, Outcome(alive, effective, chosen)
 
     def bounded(self, controls: Annotated[Array, "... nu"]) -> Annotated[Array, "... nu"]:
         """Controls clipped to the bounds of their channels."""
@@ -306,23 +336,39 @@ class Sampling:
         return xp.sum(xp.where(xp.isfinite(flat), xp.zeros_like(flat), xp.ones_like(flat)), axis=-1) < 0.5
 
 
+def at_home(robot: Robot, task: Task) -> Observation:
+    """What is seen of a robot at rest at home, before anything was commanded."""
+    blocks = {block.name: np.zeros(block.size) for block in (*robot.blocks, *task.layout.blocks)}
+    blocks[COMMANDS] = np.zeros(COMMANDS_KEPT * robot.nu)
+    if robot.channels.mode is Mode.VELOCITY_REFERENCE:
+        blocks[REFERENCE] = np.concatenate([robot.home, np.zeros(robot.nj)])
+    return Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj)), blocks, dict.fromkeys(blocks, 0.0))
+
+
 def check_predicts(dynamics: Dynamics, task: Task) -> None:
     """Refuse, by name, a model that does not predict every block that the task reads; seen at a state at home."""
     if not task.layout.blocks:
         return
-    robot = task.robot
-    blocks = {block.name: np.zeros(block.size) for block in (*robot.blocks, *task.layout.blocks)}
-    blocks[REFERENCE] = np.concatenate([robot.home, np.zeros(robot.nj)])
-    blocks[COMMANDS] = np.zeros(COMMANDS_KEPT * robot.nu)
-    home = Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj)), blocks, dict.fromkeys(blocks, 0.0))
-    predicted = dynamics.features(dynamics.init(home, {}))
+    predicted = dynamics.features(dynamics.init(at_home(task.robot, task), {}))
     missing = [f"'{block.name}'" for block in task.layout.blocks if block.name not in predicted]
     if missing:
         model, wanted = (type(part).__module__.rsplit(".", 1)[-1] for part in (dynamics, task))
         raise PredictionError(
             f"dynamics '{model}' does not predict {', '.join(missing)}, which task '{wanted}' reads; it takes a model "
-            f"that does, as 'mujoco' or one learned of this task on robot '{robot.name}'"
+            f"that does, as 'mujoco' or one learned of this task on robot '{task.robot.name}'"
         )
+
+
+def _taken(tried: Tried, chosen: Callable[..., Array], *others: Tried) -> Tried:
+    """``chosen`` of each of its arrays, beside those of others."""
+
+    def of(get: Callable[[Tried], Any]) -> Any:
+        mine, *theirs = (get(one) for one in (tried, *others))
+        if isinstance(mine, Mapping):
+            return {name: chosen(rows, *(other[name] for other in theirs)) for name, rows in mine.items()}
+        return chosen(mine, *theirs)
+
+    return Tried(*(of(operator.attrgetter(field.name)) for field in dataclasses.fields(Tried)))
 
 
 def _gathered(xp: Any, features: Features) -> tuple[Features, Features]:

@@ -36,6 +36,7 @@ import numpy as np
 from mbrl_control import model_folder, networks
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Array, Features, Latent, Noise, Observation, Robot
+from mbrl_control.dynamics._written import Written
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.model import (
     COMMANDS,
@@ -47,7 +48,9 @@ from mbrl_control.model import (
     advanced,
     inputs,
     remembered,
+    usual,
 )
+from mbrl_control.onnx_graph import Recorder
 
 MEMBER = "member"
 """Of a state of particles: the member that each of them belongs to [P]."""
@@ -78,6 +81,9 @@ class Config(Propagation):
 class Members(Protocol):
     """The networks of a model, however they are run: in units of what is usual, of inputs as they come."""
 
+    usual: tuple[Array, Array]
+    """Mean and scale of the changes, in their own units: what a mean of 0 and a deviation of 1 stand for."""
+
     def of(self, member: Annotated[Array, "P"]) -> Any:
         """What it takes to ask particles of these members; made once where they stay what they are."""
         ...
@@ -99,6 +105,7 @@ class Weights:
         self._dtype = self._weights["w0"].dtype
         self._mean = np.asarray(model.params["input_mean"], dtype=float)
         self._scale = 1.0 / np.asarray(model.params["input_scale"], dtype=float)
+        self.usual = usual(model)
 
     def of(self, member: Annotated[Array, "P"]) -> dict[str, Array]:
         return {name: self._xp.take(array, member, axis=0) for name, array in self._weights.items()}
@@ -151,10 +158,7 @@ class Ensemble:
 
     def _take(self, model: Described) -> None:
         self.model, self._said = model, self._members(model)
-        self._usual_mean, self._usual_scale = (
-            np.asarray(model.params[f"output_{name}"], dtype=float) for name in ("mean", "scale")
-        )
-        self._member = self.xp.asarray(np.arange(self.particles) % model.net.members)
+        self._member = self.xp.asarray(np.sort(np.arange(self.particles) % model.net.members))
 
     # --- Of one state ---------------------------------------------------------------------------------
 
@@ -271,7 +275,7 @@ class Ensemble:
             change = xp.mean(mean, axis=0)
         change = xp.asarray(change, dtype=wide["q"].dtype)
         after |= advanced(spec, xp, wide, self._usual(change))
-        said = mean if not scattered else self._in_units(wide) + mean
+        said = mean if not scattered else self._apart(wide) + mean
         if scattered:
             after[MEMBER] = s[MEMBER]
         return after, said
@@ -313,22 +317,31 @@ class Ensemble:
 
     def _usual(self, change: Array) -> Array:
         """A change in its own units."""
-        return change * _like(self.xp, change, self._usual_scale) + _like(self.xp, change, self._usual_mean)
+        mean, scale = (_like(self.xp, change, values) for values in self._said.usual)
+        return change * scale + mean
 
-    def _in_units(self, s: Latent) -> Array:
-        """The predicted parts of a state in units of what is usual of their changes."""
+    def _apart(self, s: Latent) -> Array:
+        """How far particles are from their mean, of the predicted parts, in units of what is usual of their changes."""
         x = self.xp.concat([s[part.name] for part in self.spec.predicted], axis=-1)
-        return x * _like(self.xp, x, 1.0 / self._usual_scale)
+        return (x - self.xp.mean(x, axis=0)) / _like(self.xp, x, self._said.usual[1])
 
 
-def _like(xp: Any, x: Array, values: np.ndarray) -> Array:
+def _like(xp: Any, x: Array, values: Array) -> Array:
     return xp.asarray(values, dtype=x.dtype, device=x.device)
 
 
 def of(model: Model, robot: Robot, xp: Any = np, config: Config | None = None) -> Ensemble:
     """The dynamics of a model that is in memory."""
     chosen = config or Config()
+    if isinstance(xp, Recorder):
+        return written(chosen, model, robot, xp)
     return Ensemble(chosen, model, robot, xp, lambda model: Weights(model, chosen.precision, xp))
+
+
+def written(config: Propagation, model: Described, robot: Robot, xp: Recorder) -> Ensemble:
+    """The dynamics of a model whose ``params`` are whole, as nodes of a graph."""
+    particles = config.particles or model.net.members
+    return Ensemble(config, model, robot, xp, lambda model: Written(model, particles, xp))
 
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:

@@ -32,6 +32,7 @@ from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Array, BackEndError, Features, Latent, Mode, Noise, Observation, Robot, Servo, stepwise
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.model import REFERENCE
+from mbrl_control.onnx_graph import Recorder
 
 FORESEEN = 0.25
 """Joints that are older than the time to plan for are moved on along the reference, by this at most [s]."""
@@ -273,7 +274,7 @@ def _whole_steps(dt: float, timestep: float) -> int:
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Mujoco:
     """The MJCF of any robot, on NumPy."""
-    if not isinstance(xp.asarray(0.0), np.ndarray):
+    if isinstance(xp, Recorder) or not isinstance(xp.asarray(0.0), np.ndarray):
         other = "kinematic" if robot.channels.mode is Mode.VELOCITY_REFERENCE else "analytic"
         runs = f"dynamics '{other}'" if other == "kinematic" or robot.acceleration else "a model that is learned"
         raise BackEndError(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -24,11 +24,12 @@ import numpy as np
 from mbrl_control import model_folder
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import BackEndError, Robot
-from mbrl_control.dynamics.ensemble import Ensemble, Propagation
-from mbrl_control.model import ModelError, Spec, normaliser_shapes, shapes
+from mbrl_control.dynamics.ensemble import Ensemble, Propagation, written
+from mbrl_control.model import ModelError, Spec, normaliser_shapes, shapes, usual
 from mbrl_control.model_folder import CARD, GRAPH
 from mbrl_control.networks import Net
-from mbrl_control.onnx_check import GraphError, checked, tensors
+from mbrl_control.onnx_check import GraphError, checked, tensors, weights_of
+from mbrl_control.onnx_graph import Recorder
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Session:
 
     def __init__(self, model: Exported, threads: int) -> None:
         self._net = model.net
-        self._mean, self._scale = (model.params[f"output_{name}"] for name in ("mean", "scale"))
+        self.usual = self._mean, self._scale = usual(model)
         self._session, self._path = opened(model, threads), model.folder / GRAPH
         self._outputs = ["mean", "variance"] if model.net.gaussian else ["mean"]
 
@@ -113,7 +114,7 @@ class Session:
 
 def opened(model: Exported, threads: int) -> Any:
     """The session of a graph that is what its card says, and that we would run."""
-    graph = examined(model)
+    graph = examined(model).SerializeToString()
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -129,10 +130,10 @@ def opened(model: Exported, threads: int) -> Any:
         ) from None
 
 
-def examined(model: Exported) -> bytes:
+def examined(model: Exported) -> Any:
     """The graph of a model, once it is one that we would run, with the tensors and the identity of the card.
 
-    These bytes are what was looked at, written down again: nothing that another reader could take otherwise.
+    Written down again it is what was looked at: nothing that another reader could take otherwise.
     """
     net, path = model.net, model.folder / GRAPH
     try:
@@ -149,7 +150,7 @@ def examined(model: Exported) -> bytes:
             f"{model.folder / CARD}: {', '.join(different)} not as in {GRAPH}; it takes the card that was written "
             f"with it"
         )
-    return made.SerializeToString()
+    return made
 
 
 def _told(found: Mapping[str, str]) -> str:
@@ -191,8 +192,14 @@ def read(folder: Path) -> Exported:
     return Exported(folder, spec, net, params, card, graph)
 
 
+def whole(model: Exported) -> Exported:
+    """The same with all its weights, which are in its graph."""
+    weights = weights_of(examined(model), shapes(model.spec, model.net))
+    return replace(model, params={**model.params, **weights})
+
+
 def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
-    """The dynamics of an exported model folder; refuses one of another robot."""
+    """The dynamics of an exported model folder; refuses one of another robot. It can be written as a graph."""
     if not isinstance(xp.asarray(0.0), np.ndarray):
         raise BackEndError(
             f"dynamics 'onnx' for robot '{robot.name}' on {xp.__name__}: ONNX Runtime is run on numpy only; what runs "
@@ -203,4 +210,7 @@ def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
             f"onnx.model = '' for robot '{robot.name}': it takes a model folder, with {CARD} and {GRAPH}, as "
             f"'mbrl export' writes it"
         )
-    return Ensemble(config, read(Path(config.model)), robot, np, lambda model: Session(model, config.threads))
+    exported = read(Path(config.model))
+    if isinstance(xp, Recorder):
+        return written(config, whole(exported), robot, xp)
+    return Ensemble(config, exported, robot, np, lambda model: Session(model, config.threads))

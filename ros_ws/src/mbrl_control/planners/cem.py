@@ -35,7 +35,7 @@ import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Carry, Dynamics, Goal, Info, Knobs, Noise, Observation, Plan, Task
-from mbrl_control.sampling import INFINITE, Outcome, Sampling, kish
+from mbrl_control.sampling import INFINITE, Case, Outcome, Proposed, Sampling, Tried, kish
 
 TRUNCATED = 2.0
 """Samples lie within so many standard deviations."""
@@ -112,29 +112,28 @@ class Cem:
     def improve(
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
-        return self.on.improve(self.iterate, obs, goal, knobs, carry, noise)
+        return self.on.improve(self, obs, goal, knobs, carry, noise)
 
-    def iterate(
-        self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
-    ) -> tuple[Carry, Outcome]:
-        """The iteration, arrays in and arrays out: this is what can be exported."""
-        on, xp = self.on, self.xp
+    def live(self, carry: Carry, t: float) -> int:  # noqa: ARG002 - the same number each time
+        return self.config.samples
+
+    def propose(self, obs: Observation, knobs: Knobs, carry: Carry, noise: Noise) -> Proposed:
         last, mean = self.shift(carry, obs.t)
         widened = self.widen(knobs, carry, obs.t)
         std = self.fitting(mean, widened, knobs["floor"])
-        controls = self.sample(mean, std, noise["cem"])
+        more = {"last": last, "mean": mean, "widened": widened, "std": std}
+        return Proposed(self.sample(mean, std, noise["cem"]), more)
 
-        draws = on.draws(noise)
-        start = on.dynamics.init(obs, draws)
-        tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
+    def choose(
+        self, obs: Observation, case: Case, knobs: Knobs, carry: Carry, proposed: Proposed, tried: Tried
+    ) -> tuple[Carry, Outcome]:
+        on, xp, more = self.on, self.xp, proposed.more
         elites = self.elites(tried.cost)
-        found, spread = self.refit(elites, controls, mean, std, knobs["alpha"])
-        narrow = self.narrow(widened)
-        mean, std = xp.where(narrow, mean, found), xp.where(narrow, widened, spread)
-
-        given = (start, goal, knobs["weights"], draws)
-        chosen = on.safer(mean, tried, *given) if self.config.compare else on.scored(mean, *given)
-        return on.settle(obs, carry, chosen, last, kish(self.xp, elites), std=std)
+        found, spread = self.refit(elites, tried.controls, more["mean"], more["std"], knobs["alpha"])
+        narrow = self.narrow(more["widened"])
+        mean, std = xp.where(narrow, more["mean"], found), xp.where(narrow, more["widened"], spread)
+        chosen = on.safer(mean, tried, case) if self.config.compare else on.scored(mean, case)
+        return on.settle(obs, carry, chosen, more["last"], kish(xp, elites), std=std)
 
     def shift(self, carry: Carry, t: Annotated[Array, ""]) -> tuple[Annotated[Array, "nu"], Annotated[Array, "H nu"]]:
         """The control in force at time ``t`` [s], and the mean of those that follow."""

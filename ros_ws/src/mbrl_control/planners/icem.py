@@ -32,7 +32,7 @@ import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Carry, Dynamics, Goal, Info, Knobs, Noise, Observation, Plan, Task
-from mbrl_control.sampling import INFINITE, Outcome, Sampling, kish
+from mbrl_control.sampling import INFINITE, Case, Outcome, Proposed, Sampling, Tried, kish
 
 
 @dataclass(frozen=True)
@@ -102,46 +102,44 @@ class Icem:
     def improve(
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
-        """``iterate``, with as many of the draws as this iteration takes."""
-        xp, count = self.xp, self.population(self.iteration(carry, obs.t))
-        white = xp.asarray(noise["icem"])
-        fewer = xp.concat([white[:count], white[self.config.samples :]], axis=0)
-        return self.on.improve(self.iterate, obs, goal, knobs, carry, {**noise, "icem": fewer})
+        return self.on.improve(self, obs, goal, knobs, carry, noise)
 
-    def population(self, iteration: Annotated[Array, ""]) -> int:
-        """N_i."""
+    def live(self, carry: Carry, t: float) -> int:
+        """The plan in force, the mean, what was kept, and as many samples as this iteration draws: N_i."""
         config = self.config
-        return max(2 * self.count, int(config.samples * config.decay ** -float(iteration)))
+        drawn = max(2 * self.count, int(config.samples * config.decay ** -float(self.iteration(carry, t))))
+        return self.besides + drawn
 
-    def iterate(
-        self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
-    ) -> tuple[Carry, Outcome]:
-        """The iteration, arrays in and arrays out: this is what can be exported."""
+    @property
+    def besides(self) -> int:
+        """Sequences tried besides the samples."""
+        return 1 + self.config.mean + self.kept
+
+    def propose(self, obs: Observation, knobs: Knobs, carry: Carry, noise: Noise) -> Proposed:
         xp, on = self.xp, self.on
         last, warm = on.shift(carry, obs.t)
         centre = self.moved(carry, carry["centre"], obs.t)
         std = self.widen(knobs, carry, obs.t)
         samples = self.sample(centre, std, noise["icem"])
-        drawn = samples.shape[0] - self.kept
+        drawn = self.config.samples
         kept = self.renew(carry, samples[drawn:], obs.t)
         first = xp.stack([warm, centre] if self.config.mean else [warm], axis=0)
         controls = xp.concat([first, kept, samples[:drawn]], axis=0)
+        return Proposed(controls, {"last": last, "centre": centre, "std": std})
 
-        draws = on.draws(noise)
-        tried = on.evaluate(on.dynamics.init(obs, draws), controls, goal, knobs["weights"], draws)
-        rivals, cost = controls[first.shape[0] :], self.eligible(carry, tried.cost[first.shape[0] :])
+    def choose(
+        self, obs: Observation, case: Case, knobs: Knobs, carry: Carry, proposed: Proposed, tried: Tried
+    ) -> tuple[Carry, Outcome]:
+        xp, on, more = self.xp, self.on, proposed.more
+        own = 1 + self.config.mean
+        rivals, cost = tried.controls[own:], self.eligible(carry, tried.cost[own:])
         order = xp.argsort(cost, axis=-1, stable=True)[: self.count]
         elites = xp.take(rivals, order, axis=0)
         weights = self.equal(xp.take(cost, order, axis=0))
-        centre, std = self.refit(weights, elites, centre, std, knobs["alpha"])
-
-        more = {
-            "centre": centre,
-            "std": std,
-            "elites": elites[: self.kept],
-            "iteration": self.iteration(carry, obs.t),
-        }
-        return on.settle(obs, carry, on.cheapest(tried), last, kish(xp, weights), **more)
+        centre, std = self.refit(weights, elites, more["centre"], more["std"], knobs["alpha"])
+        kept = {"elites": elites[: self.kept], "iteration": self.iteration(carry, obs.t)}
+        best = on.cheapest(tried, case)
+        return on.settle(obs, carry, best, more["last"], kish(xp, weights), centre=centre, std=std, **kept)
 
     def iteration(self, carry: Carry, t: Annotated[Array, ""]) -> Annotated[Array, ""]:
         """Which iteration at time ``t`` [s] this is, counted from 0."""

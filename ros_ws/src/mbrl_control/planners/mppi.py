@@ -28,7 +28,7 @@ import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Carry, Dynamics, Goal, Info, Knobs, Noise, Observation, Plan, Task
-from mbrl_control.sampling import INFINITE, Outcome, Sampling, kish
+from mbrl_control.sampling import INFINITE, Case, Outcome, Proposed, Sampling, Tried, kish
 
 
 @dataclass(frozen=True)
@@ -85,24 +85,21 @@ class Mppi:
     def improve(
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
-        return self.on.improve(self.iterate, obs, goal, knobs, carry, noise)
+        return self.on.improve(self, obs, goal, knobs, carry, noise)
 
-    def iterate(
-        self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
+    def live(self, carry: Carry, t: float) -> int:  # noqa: ARG002 - the same number each time
+        return self.config.samples
+
+    def propose(self, obs: Observation, knobs: Knobs, carry: Carry, noise: Noise) -> Proposed:
+        last, warm = self.on.shift(carry, obs.t)
+        return Proposed(self.perturb(knobs, last, warm, noise["mppi"]), {"last": last})
+
+    def choose(
+        self, obs: Observation, case: Case, knobs: Knobs, carry: Carry, proposed: Proposed, tried: Tried
     ) -> tuple[Carry, Outcome]:
-        """The iteration, arrays in and arrays out: this is what can be exported."""
-        on = self.on
-        last, warm = on.shift(carry, obs.t)
-        controls = self.perturb(knobs, last, warm, noise["mppi"])
-
-        draws = on.draws(noise)
-        start = on.dynamics.init(obs, draws)
-        tried = on.evaluate(start, controls, goal, knobs["weights"], draws)
         weights = self.weight(knobs["kappa"], tried.cost)
-        mean = self.update(weights, controls)
-
-        chosen = on.safer(mean, tried, start, goal, knobs["weights"], draws)
-        return on.settle(obs, carry, chosen, last, kish(self.xp, weights))
+        chosen = self.on.safer(self.update(weights, tried.controls), tried, case)
+        return self.on.settle(obs, carry, chosen, proposed.more["last"], kish(self.xp, weights))
 
     def kernel(self, beta: Annotated[Array, ""]) -> Annotated[Array, "H H"]:
         """L of the filter: what is left at step i of a disturbance at step j."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Carry, Dynamics, Goal, Info, Knobs, Noise, Observation, Plan, Task
-from mbrl_control.sampling import Outcome, Sampling
+from mbrl_control.sampling import Case, Outcome, Proposed, Sampling, Tried
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,26 @@ class Shooting:
     def improve(
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
-        return self.on.improve(self.iterate, obs, goal, knobs, carry, noise)
+        return self.on.improve(self, obs, goal, knobs, carry, noise)
 
-    def iterate(
-        self, obs: Observation, goal: Annotated[Array, "H+1 ng"], knobs: Knobs, carry: Carry, noise: Noise
+    def live(self, carry: Carry, t: float) -> int:  # noqa: ARG002 - the same number each time
+        return self.config.samples
+
+    def propose(self, obs: Observation, knobs: Knobs, carry: Carry, noise: Noise) -> Proposed:
+        last, warm = self.on.shift(carry, obs.t)
+        return Proposed(self.draw(knobs["sigma"], warm, noise["shooting"]), {"last": last})
+
+    def choose(
+        self,
+        obs: Observation,
+        case: Case,
+        knobs: Knobs,  # noqa: ARG002 - nothing of it is turned here
+        carry: Carry,
+        proposed: Proposed,
+        tried: Tried,
     ) -> tuple[Carry, Outcome]:
-        """The call, arrays in and arrays out: this is what can be exported."""
-        on = self.on
-        last, warm = on.shift(carry, obs.t)
-        controls = self.draw(knobs["sigma"], warm, noise["shooting"])
-
-        draws = on.draws(noise)
-        tried = on.evaluate(on.dynamics.init(obs, draws), controls, goal, knobs["weights"], draws)
-        return on.settle(obs, carry, on.cheapest(tried), last, self.xp.ones_like(tried.cost[0]))
+        best = self.on.cheapest(tried, case)
+        return self.on.settle(obs, carry, best, proposed.more["last"], self.xp.ones_like(tried.cost[0]))
 
     def draw(
         self, sigma: Annotated[Array, "nu"], plan: Annotated[Array, "H nu"], white: Annotated[Array, "N-1 n nu"]
