@@ -196,7 +196,10 @@ def described(folder: Path, card: Mapping[str, Any]) -> tuple[Spec, Net]:
         why = f"{type(error).__name__} {error}"
         raise ModelError(f"{folder / CARD}: {why}; it takes a card as a learner writes it") from None
     if net.head not in HEADS or net.activation not in tuple(ACTIVATIONS):
-        raise ModelError(f"{folder / CARD}: a net with head '{net.head}' and activation '{net.activation}' is unknown")
+        raise ModelError(
+            f"{folder / CARD}: a net with head '{net.head}' and activation '{net.activation}' is unknown; it takes one "
+            f"of {', '.join(HEADS)} and one of {', '.join(ACTIVATIONS)}"
+        )
     sizes = {"members": net.members, "inputs": net.inputs, "outputs": net.outputs, "hidden": net.hidden}
     for name, size in sizes.items():
         if not all(type(n) is int and n > 0 for n in (size if name == "hidden" else [size])):

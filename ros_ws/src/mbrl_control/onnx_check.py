@@ -141,7 +141,7 @@ def _operators(made: Any) -> None:
         raise GraphError(f"a graph of {len(nodes)} operators: it takes 1 to {NODES}")
     if foreign := sorted({f"{node.domain}.{node.op_type}" for node in nodes if node.domain}):
         raise GraphError(f"a graph with operators {_some(foreign)}: it takes standard ones alone")
-    if unknown := sorted({node.op_type for node in nodes} - OPERATORS):
+    if unknown := sorted({str(node.op_type) for node in nodes} - OPERATORS):
         raise GraphError(f"a graph with operators {_some(unknown)}: it takes {', '.join(sorted(OPERATORS))}")
 
 
@@ -151,7 +151,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _fields(made: Any) -> None:
-    """Every message has fields of the list alone, and numbers among them are finite."""
+    """Every message has fields of the list alone; texts are texts, and numbers of attributes finite."""
     waiting, count = [made], 0
     while waiting:
         message = waiting.pop()
@@ -168,6 +168,9 @@ def _fields(made: Any) -> None:
                 if count > PARTS:
                     raise GraphError(f"a graph of more than {PARTS} parts: no more are taken")
                 waiting += inner
+            elif field.type == field.TYPE_STRING:
+                if not all(isinstance(text, str) for text in ([value] if isinstance(value, str | bytes) else value)):
+                    raise GraphError(f"a graph with '{field.name}' in a {kind} that is no text: it takes UTF-8")
             elif kind == "AttributeProto" and field.name in ("f", "floats") and not np.isfinite(value).all():
                 raise GraphError(f"a graph with {_named(message.name)} not finite: it takes finite numbers")
 
@@ -187,7 +190,7 @@ def _constant(onnx: Any, tensor: Any) -> np.ndarray:
     raw = tensor.HasField("raw_data")
     found = len(tensor.raw_data) / size if raw else len(getattr(tensor, field))
     if found != count:
-        raise GraphError(f"{name} with {found:g} elements: its shape {list(shape)} takes {count}")
+        raise GraphError(f"{name} with {found:g} elements: it takes {count}, since it is {list(shape)}")
     array = onnx.numpy_helper.to_array(tensor)
     if kind in FLOATING and not np.isfinite(array).all():
         raise GraphError(f"{name} not finite: it takes finite weights")
@@ -266,11 +269,14 @@ def _sizes(onnx: Any, made: Any, declared: Mapping[str, tuple[int, ...]]) -> Non
             _count(name, [dim.dim_value for dim in tensor.shape.dim])
             if _kind(onnx, name, tensor.elem_type) not in FLOATING and node.op_type == "Div":
                 raise GraphError(f"{name} of whole numbers, where zero ends the process: it takes floating ones")
+    rows = {dim.dim_param for value in made.graph.input for dim in value.type.tensor_type.shape.dim} - {""}
     for value in made.graph.output:
-        found = tuple(dim.dim_value for dim in types[value.name].shape.dim)
-        if found != declared[value.name]:
-            said = f"it takes {list(declared[value.name])}, which it says of itself"
-            raise GraphError(f"output {_named(value.name)} of shape {list(found)} for {ROWS} rows: {said}")
+        found, said = types[value.name].shape.dim, value.type.tensor_type.shape.dim
+        sizes = [dim.dim_value for dim in found]
+        kept = [d.dim_value if d.HasField("dim_value") else ROWS if d.dim_param in rows else None for d in said]
+        if len(sizes) != len(kept) or any(size not in (None, there) for size, there in zip(kept, sizes, strict=True)):
+            expected = f"it takes {[size or 'any' for size in kept]}, as it says itself"
+            raise GraphError(f"output {_named(value.name)} of shape {sizes} for {ROWS} rows: {expected}")
 
 
 def tensors(made: Any) -> dict[str, str]:

@@ -210,7 +210,11 @@ def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
             f"onnx.model = '' for robot '{robot.name}': it takes a model folder, with {CARD} and {GRAPH}, as "
             f"'mbrl export' writes it"
         )
-    exported = read(Path(config.model))
+    model = read(Path(config.model))
+    try:
+        model_folder.check_robot(model, robot)
+    except ModelError as error:
+        raise ModelError(f"{model.folder / CARD}: {error}") from None
     if isinstance(xp, Recorder):
-        return written(config, whole(exported), robot, xp)
-    return Ensemble(config, exported, robot, np, lambda model: Session(model, config.threads))
+        return written(config, whole(model), robot, xp)
+    return Ensemble(config, model, robot, np, lambda model: Session(model, config.threads))
