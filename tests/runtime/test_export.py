@@ -29,7 +29,6 @@ from mbrl_control.model_folder import CARD, GRAPH, WEIGHTS
 from mbrl_control.models import card, located
 from mbrl_control.networks import Net, initial
 from mbrl_control.onnx_check import OPERATORS, OPSET, GraphError, checked
-from mbrl_control.onnx_graph import Recorder, Traced
 from mbrl_control.transitions import steps
 from mbrl_control.validation import CHECKS, examined, forced
 
@@ -151,14 +150,6 @@ def test_a_graph_that_we_would_not_run_is_refused(pendulum, change, said):
     with pytest.raises(GraphError, match=said) as refused:
         checked(edited(data, change))
     assert "\n" not in str(refused.value)
-
-
-def test_what_cannot_be_written_down_is_named():
-    recorder = Recorder()
-    with pytest.raises(GraphError, match=r"xp\.argsort: not known how to export"):
-        recorder.argsort(Traced(recorder, "x"))
-    with pytest.raises(GraphError, match=r"it takes x\[\.\.\., a:b\]"):
-        Traced(recorder, "x")[0]
 
 
 # --- As dynamics --------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ class Recorder:
         whole = all(x.dtype.kind == "i" for x in inputs if isinstance(x, Traced))
         given = [x if isinstance(x, Traced) else _typed(x) for x in inputs]
         if operator not in ("Where", "And", "Or"):
-            given = [x if isinstance(x, Traced) else x.astype(KINDS["i" if whole else "f"]) for x in given]
+            given = [x if isinstance(x, Traced) else x.astype(KINDS["i" if whole else "f"], copy=False) for x in given]
         shape = broadcast(*(x.shape for x in given))
         bare = [x if isinstance(x, Traced) else _collapsed(x) for x in given]
         found = broadcast(*(x.shape for x in bare))
