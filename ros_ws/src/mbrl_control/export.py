@@ -25,7 +25,7 @@ import numpy as np
 
 from mbrl_control import model_folder, networks, registry
 from mbrl_control.core import MbrlError, Robot
-from mbrl_control.model import Model, normaliser_shapes
+from mbrl_control.model import Model, normaliser_shapes, shapes
 from mbrl_control.onnx_check import OPSET, checked
 from mbrl_control.onnx_graph import BATCH, Recorder, graph
 from mbrl_control.run_folder import RUN, Run
@@ -176,7 +176,7 @@ def judged_anew(
 def graph_of(model: Model, metadata: Mapping[str, str]) -> bytes:
     """The members as an ONNX file, normalisation included."""
     net, recorder = model.net, Recorder()
-    params = {name: recorder.named(name, array) for name, array in model.params.items()}
+    params = {name: recorder.named(name, model.params[name]) for name in shapes(model.spec, net)}
     x = recorder.input("x", (net.members, BATCH, net.inputs))
     raw = networks.forward(recorder, net, params, (x - params["input_mean"]) / params["input_scale"])
     mean, variance = networks.mean_and_variance(recorder, net, params, raw)

@@ -143,6 +143,9 @@ def _operators(made: Any) -> None:
         raise GraphError(f"a graph with operators {_some(foreign)}: it takes standard ones alone")
     if unknown := sorted({str(node.op_type) for node in nodes} - OPERATORS):
         raise GraphError(f"a graph with operators {_some(unknown)}: it takes {', '.join(sorted(OPERATORS))}")
+    named = [node.name for node in nodes if node.name]
+    if len(set(named)) < len(named):
+        raise GraphError("a graph with two operators of one name: it takes one of each")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -237,10 +237,16 @@ class Recorder:
         return np.arange(*args, dtype=dtype)
 
     def zeros_like(self, x: Any) -> np.ndarray:
-        return np.broadcast_to(np.zeros((), x.dtype), _sizes(x.shape))
+        return self._filled(0, x)
 
     def ones_like(self, x: Any) -> np.ndarray:
-        return np.broadcast_to(np.ones((), x.dtype), _sizes(x.shape))
+        return self._filled(1, x)
+
+    @staticmethod
+    def _filled(value: int, x: Any) -> np.ndarray:
+        """One number all over; along an axis with a name it is there once, to be broadcast."""
+        shape = [1 if isinstance(size, str) else size for size in x.shape]
+        return np.broadcast_to(np.asarray(value, x.dtype), shape)
 
     @_folded
     def square(self, x: Any) -> Any:
