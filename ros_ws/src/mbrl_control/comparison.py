@@ -47,7 +47,7 @@ def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> l
     models = {word: located(word) for word in options.model}
     robot = options.robot or robot_of(models) or robot_for(task)
     used = (task, robot, *options.planner, *(model.dynamics for model in models.values()))
-    prefixes = {name.rsplit(".", 1)[-1] for name in used} | {"world"}
+    prefixes = {name.rsplit(".", 1)[-1] for name in used} | {"world", "engine"}
     for key in settings:
         prefix, _, rest = key.partition(".")
         if not rest or prefix not in prefixes:
@@ -129,6 +129,7 @@ class Scores:
             "score": f"{middle:.1f} ({low:.1f} to {high:.1f})",
             "distance at the end": f"{distance:.4f}",
             "plan p50/p99": f"{p50:.1f}/{p99:.1f} ms",
+            "run by": self.names["engine"].partition(",")[0],
         }
 
     def facts(self) -> dict[str, Any]:

@@ -40,9 +40,12 @@ from mbrl_control.core import (
     Planner,
     Status,
 )
+from mbrl_control.dynamics._written import constants
 from mbrl_control.dynamics.ensemble import Ensemble
+from mbrl_control.model import Described
 from mbrl_control.onnx_check import GraphError
-from mbrl_control.plan_graph import TIMES, Build, Given, single
+from mbrl_control.onnx_graph import exchanged
+from mbrl_control.plan_graph import TIMES, Build, Given, fed, single
 from mbrl_control.sampling import INFINITE, Outcome, Sampler, Tried, at_home
 
 WARM = 3
@@ -147,11 +150,7 @@ class Engine:
         self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry, noise: Noise
     ) -> tuple[Carry, Plan, Info]:
         """One iteration. Where nothing was finite the carry stays, bit for bit."""
-        feed: dict[str, Any] = {"q": obs.joints.q, "v": obs.joints.v, "goal": goal.value}
-        feed |= {"t": obs.t - obs.t, "stamp": obs.joints.t - obs.t, "live": self._sampler.live(carry, obs.t)}
-        for kind, arrays in {"seen": obs.blocks, "knob": knobs, "noise": noise, "carry": carry}.items():
-            feed |= {f"{kind}/{name}": x for name, x in arrays.items()}
-        feed |= {f"carry/{name}": carry[name] - obs.t for name in TIMES}
+        feed = fed(obs, goal, knobs, carry, noise) | {"live": self._sampler.live(carry, obs.t)}
         try:
             found = self._runner(obs)(feed)
         except DeviceLostError as error:
@@ -163,6 +162,16 @@ class Engine:
             carry = {name: np.array(found[f"next/{name}"]) for name in carry}
             carry |= {"t0": np.asarray(obs.t), "stamp": np.asarray(obs.joints.t)}
         return carry, self.on.plan(carry), self.on.info(_outcome(found))
+
+    def swap(self, model: Described) -> None:
+        """Another model of the same kind, as after retraining: the graphs stay, and take its weights."""
+        dynamics = self.on.dynamics
+        if not isinstance(dynamics, Ensemble):
+            raise EngineError(f"dynamics '{type(dynamics).__name__}' has no weights; what takes others is an ensemble")
+        dynamics.swap(model)
+        weights = constants(model, dynamics.particles)
+        for runner in {id(one): one for one in (*self._runners.values(), *self._spares.values())}.values():
+            runner.swap(weights)
 
     def _runner(self, obs: Observation) -> _Runner:
         """What runs the graphs for observations with these blocks; written, opened and tried the first time."""
@@ -206,6 +215,10 @@ class _Runner:
         """``feed`` has all tensors that could be asked for, and more; what comes back changes with the next call."""
         raise NotImplementedError
 
+    def swap(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Exchange the constants of these names."""
+        raise NotImplementedError
+
     def _tried(self, given: Given, runs: str, begun: float, why: str = "") -> Report:
         """Warmed up, on what it was written for."""
         made = time.perf_counter() - begun
@@ -226,28 +239,43 @@ class _OnCpu(_Runner):
     def __init__(self, config: Config, build: Build, given: Given, sampler: Sampler) -> None:
         begun = time.perf_counter()
         self._places: dict[str, np.ndarray] = {}
-        shape = sampler.propose(*given.proposal()).controls.shape
-        self._size, count = _part(config, sampler, shape[0])
-        if count == 1:
-            opened = _opened(plan_graph.plan(build, given, {}))
-            self._steps = [_Bound(opened, self._places)]
-            self._pool, self._parts = None, []
+        proposed = sampler.propose(*given.proposal())
+        self._shape = shape = proposed.controls.shape
+        self._size, self._count = _part(config, sampler, shape[0])
+        self._pool = ThreadPoolExecutor(config.threads, "engine") if config.threads > 1 else None
+        if self._count == 1:
+            self._graphs = {"plan": plan_graph.plan(build, given, {})}
         else:
-            propose = _opened(plan_graph.propose(build, given))
-            more = {x.name: tuple(x.shape) for x in propose.get_outputs() if x.name != "controls"}
-            evaluate = _opened(plan_graph.evaluate(build, given, (self._size, *shape[1:])))
-            choose = _opened(plan_graph.choose(build, given, shape, more))
-            whole = self._size * count
-            self._places |= {"controls": np.zeros((whole, *shape[1:]), np.float32), "cost": np.zeros(whole, np.float32)}
-            all_of = {name: self._places[name][: shape[0]] for name in ("controls", "cost")}
-            parts = [slice(i * self._size, (i + 1) * self._size) for i in range(count)]
-            self._steps = [_Bound(x, self._places, all_of) for x in (propose, choose)]
-            self._parts = [
-                _Bound(evaluate, self._places, {name: self._places[name][part] for name in all_of}) for part in parts
-            ]
-            self._pool = ThreadPoolExecutor(config.threads, "engine") if config.threads > 1 else None
+            more = {f"more/{name}": np.shape(x) for name, x in proposed.more.items()}
+            self._graphs = {
+                "propose": plan_graph.propose(build, given),
+                "evaluate": plan_graph.evaluate(build, given, (self._size, *shape[1:])),
+                "choose": plan_graph.choose(build, given, shape, more),
+            }
+        self._open()
         threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
         self.report = self._tried(given, f"onnx, cpu, {threads}", begun)
+
+    def _open(self) -> None:
+        """Sessions of the graphs, bound to places."""
+        sessions, places = {name: opened(data) for name, data in self._graphs.items()}, self._places
+        if self._count == 1:
+            self._steps, self._parts = [_Bound(sessions["plan"], places)], []
+            return
+        (samples, *rest), whole = self._shape, self._size * self._count
+        all_of = {"controls": np.zeros((whole, *rest), np.float32), "cost": np.zeros(whole, np.float32)}
+        places |= all_of
+        tried = {name: place[:samples] for name, place in all_of.items()}
+        self._steps = [_Bound(sessions[name], places, tried) for name in ("propose", "choose")]
+        parts = [slice(i * self._size, (i + 1) * self._size) for i in range(self._count)]
+        self._parts = [
+            _Bound(sessions["evaluate"], places, {name: place[part] for name, place in all_of.items()})
+            for part in parts
+        ]
+
+    def swap(self, weights: Mapping[str, np.ndarray]) -> None:
+        self._graphs = {name: exchanged(data, weights) for name, data in self._graphs.items()}
+        self._open()
 
     def __call__(self, feed: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
         places = self._places
@@ -314,7 +342,7 @@ def _options() -> Any:
     return options
 
 
-def _opened(data: bytes) -> Any:
+def opened(data: bytes) -> Any:
     """A session on the CPU."""
     return _runtime().InferenceSession(data, _options(), providers=[PROVIDERS["cpu"]])
 
@@ -326,10 +354,15 @@ class _OnDevice(_Runner):
         runtime, name, begun = _runtime(), PROVIDERS[config.provider], time.perf_counter()
         if name not in (there := runtime.get_available_providers()):
             raise EngineError(f"engine.provider = {config.provider}: this ONNX Runtime has {', '.join(there)}")
-        data = plan_graph.plan(build, given, {})
-        session, how = _on_device(runtime, data, name)
+        self._provider, self._data = config.provider, plan_graph.plan(build, given, {})
+        how = self._open()
+        self.report = self._tried(given, f"onnx, {config.provider}{how}", begun)
+
+    def _open(self) -> str:
+        """A session with its tensors on the device; how it runs."""
+        session, how = _on_device(_runtime(), self._data, PROVIDERS[self._provider])
         if session is None:
-            raise EngineError(f"engine.provider = {config.provider}: {how}; what is there is engine.provider = cpu")
+            raise EngineError(f"engine.provider = {self._provider}: {how}; what is there is engine.provider = cpu")
         self._session, self._binding = session, session.io_binding()
         self._inputs = {x.name: self._value(x) for x in session.get_inputs()}
         self._outputs = {x.name: self._value(x) for x in session.get_outputs()}
@@ -338,7 +371,11 @@ class _OnDevice(_Runner):
         for tensor, value in self._outputs.items():
             self._binding.bind_ortvalue_output(tensor, value)
         self._kinds = {x.name: KINDS[x.type] for x in session.get_inputs()}
-        self.report = self._tried(given, f"onnx, {config.provider}{how}", begun)
+        return how
+
+    def swap(self, weights: Mapping[str, np.ndarray]) -> None:
+        self._data = exchanged(self._data, weights)
+        self._open()
 
     def __call__(self, feed: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
         try:

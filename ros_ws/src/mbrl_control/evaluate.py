@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control import mjcf, registry
+from mbrl_control import engine, mjcf, registry
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import (
     Dynamics,
@@ -53,7 +53,7 @@ class Parts:
     dynamics: Dynamics
     planner: Planner
     names: Mapping[str, str]
-    """Of robot, task, dynamics and planner."""
+    """Of robot, task, dynamics and planner, and of what runs it."""
     world: Any = None
     """What the simulated robot really is like: a ``mbrl_sim.world.Config``; None: perfect."""
 
@@ -134,10 +134,23 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     own = found.of
     machine = registry.make("robots", robot, overrides=own("robots"))
     wanted = registry.make("tasks", task, machine, overrides=own("tasks"))
-    model = registry.make("dynamics", dynamics, machine, np, overrides=own("dynamics", dt=wanted.dt))
-    made = registry.make("planners", planner, wanted, model, np, overrides=own("planners", dt=wanted.dt))
-    told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner}
+
+    def modelled(xp: Any) -> Dynamics:
+        return registry.make("dynamics", dynamics, machine, xp, overrides=own("dynamics", dt=wanted.dt))
+
+    def planned(xp: Any) -> Planner:
+        on = model if xp is np else modelled(xp)
+        return registry.make("planners", planner, wanted, on, xp, overrides=own("planners", dt=wanted.dt))
+
+    model = modelled(np)
+    made, report = engine.engaged(engine_of(found), planned)
+    told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner, "engine": report.runs}
     return Parts(machine, wanted, model, made, told, world_of(found))
+
+
+def engine_of(settings: Settings) -> engine.Config:
+    """What runs a planner, of the settings ``engine.*``."""
+    return build(engine.Config, settings.beginning("engine."), "engine.")
 
 
 def world_of(settings: Settings) -> Any:

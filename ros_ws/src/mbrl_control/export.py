@@ -23,11 +23,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbrl_control import model_folder, networks, registry
+from mbrl_control import model_folder, networks, plan_file, registry
+from mbrl_control.config import params
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.model import Model, normaliser_shapes, shapes
 from mbrl_control.onnx_check import OPSET, checked
 from mbrl_control.onnx_graph import BATCH, Recorder, graph
+from mbrl_control.plan_file import Planned
 from mbrl_control.run_folder import RUN, Run
 from mbrl_control.validation import Check
 
@@ -144,7 +146,8 @@ def judged_anew(
     assert lab is not None
     settings = build(ensemble.Config, lab.settings.of("dynamics"), "ensemble.")
     dynamics = ensemble.of(model, lab.robot, np, settings)
-    planned = lab.parts_with(lab.planner(dynamics, np), dynamics, "ensemble")
+    planner = lab.planner(lambda xp: ensemble.of(model, lab.robot, xp, settings))
+    planned = lab.parts_with(planner, dynamics, "ensemble")
     learner: Learner = registry.make("learners", lab.names["learner"], lab, overrides=lab.settings.of("learners"))
     trials = lab.run.trials
     random = episodes * sum(trial.kind == "explore" for trial in trials) // len(trials)
@@ -243,11 +246,29 @@ def export(
         )
     operators = sorted({node.op_type for node in checked(data).graph.node})
     card |= {"parity": error, "graph": {"operators": operators, "bytes": len(data)}}
+    files = {model_folder.GRAPH: data, model_folder.WEIGHTS: model_folder.weights(model)}
+    if (planned := _planned(source)) is not None:
+        identity = model_folder.identity(card)
+        files[model_folder.PLAN], plan = plan_file.written(planned, model, source.robot, identity)
+        card["plan"] = model_folder.plain(plan)
     _complete(card)
-    replaced = model_folder.put(
-        out, card, {model_folder.GRAPH: data, model_folder.WEIGHTS: model_folder.weights(model)}
-    )
-    return {"folder": str(out), "replaced": replaced, "parity": error, "bytes": len(data), "command": card["command"]}
+    replaced = model_folder.put(out, card, files)
+    size = sum(len(data) for data in files.values())
+    return {"folder": str(out), "replaced": replaced, "parity": error, "bytes": size, "command": card["command"]}
+
+
+def _planned(source: Source) -> Planned | None:
+    """The planner and the task that the model was learned with; None where nobody knows of any."""
+    if source.lab is None:
+        known = source.model.facts.get("plan")
+        return Planned(known["task"], known["planner"], known["settings"]) if known else None
+    lab, names = source.lab, source.lab.names
+    parts = {"tasks": names["task"], "planners": names["planner"], "dynamics": "ensemble"}
+    settings = {}
+    for kind, name in parts.items():
+        declared = params(registry.load(kind, name).config)
+        settings[kind] = {key: declared[key].parse(x) for key, x in lab.settings.of(kind, dt=lab.task.dt).items()}
+    return Planned(names["task"], names["planner"], settings)
 
 
 def refusal(failed: Sequence[str]) -> str:

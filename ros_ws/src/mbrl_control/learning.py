@@ -12,7 +12,8 @@ from mbrl_control import registry
 from mbrl_control.comparison import robot_for
 from mbrl_control.config import ConfigError, nearest, param, params
 from mbrl_control.core import Dynamics, Planner, Robot, Task
-from mbrl_control.evaluate import Episode, Parts, Settings, prefix_of, run_episode, world_of
+from mbrl_control.engine import engaged
+from mbrl_control.evaluate import Episode, Parts, Settings, engine_of, prefix_of, run_episode, world_of
 
 if TYPE_CHECKING:
     from mbrl_control.fit_log import Epoch
@@ -74,10 +75,14 @@ class Lab:
     on_epoch: Callable[[Epoch], None] = lambda _: None
     """Told after each epoch of a fit."""
 
-    def planner(self, dynamics: Dynamics, xp: Any) -> Planner:
-        """The planner of this run on a model."""
+    def planner(self, dynamics: Callable[[Any], Dynamics]) -> Planner:
+        """The planner of this run on a model, which ``dynamics`` makes on an ``xp``."""
         overrides = self.settings.of("planners", dt=self.task.dt)
-        return registry.make("planners", self.names["planner"], self.task, dynamics, xp, overrides=overrides)
+
+        def planned(xp: Any) -> Planner:
+            return registry.make("planners", self.names["planner"], self.task, dynamics(xp), xp, overrides=overrides)
+
+        return engaged(engine_of(self.settings), planned)[0]
 
     def conditions(self) -> dict[str, Any]:
         """Under which it is learned, for the card: what the world is like, and what the planner took."""
@@ -129,7 +134,7 @@ def open_lab(task: str, options: LearnConfig, settings: Mapping[str, Any]) -> La
     names = {"robot": robot, "task": task, "learner": options.learner, "planner": planner}
     own = {key: value for key, value in learner.settings.items() if "." in key}
     known = {"robots": robot, "tasks": task, "planners": planner, "learners": options.learner, "dynamics": "ensemble"}
-    check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit", "world"})
+    check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit", "world", "engine"})
     found = Settings(known, {**own, **published, **settings})
     machine = registry.make("robots", robot, overrides=found.of("robots"))
     wanted = registry.make("tasks", task, machine, overrides=found.of("tasks"))

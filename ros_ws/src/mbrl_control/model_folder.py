@@ -4,6 +4,7 @@
                          versions, and the command that makes it again
     model.safetensors    the arrays
     model.onnx           the same as a graph, for robots; of a model that was exported (``export.py``)
+    plan.onnx            a whole iteration of the planner it was learned with, for other programs (``plan_file.py``)
 
 It is written aside and put in place whole. It is read only if the sha256 of each file is the one in the card, and every
 array has the shape that the card says; what is used are the very bytes that were hashed. ``check_robot`` then compares
@@ -32,7 +33,7 @@ from mbrl_control.core import Robot
 from mbrl_control.model import COMMANDS_KEPT, Described, Model, ModelError, Part, Spec
 from mbrl_control.networks import ACTIVATIONS, HEADS, Net
 
-CARD, WEIGHTS, GRAPH = "card.yaml", "model.safetensors", "model.onnx"
+CARD, WEIGHTS, GRAPH, PLAN = "card.yaml", "model.safetensors", "model.onnx", "plan.onnx"
 FORMAT = 1
 """Of the card; another one is refused."""
 SLACK = 1e-9

@@ -448,5 +448,18 @@ def graph(recorder: Recorder, outputs: Mapping[str, Traced], metadata: Mapping[s
     return data
 
 
+def exchanged(data: bytes, constants: Mapping[str, np.ndarray]) -> bytes:
+    """A graph with other values of its named constants, as far as it has them; their shapes stay."""
+    onnx = package()
+    made = onnx.load_model_from_string(data)
+    for tensor in made.graph.initializer:
+        if tensor.name in constants:
+            array = constants[tensor.name].astype(np.float32)
+            if array.shape != tuple(tensor.dims) or not np.isfinite(array).all():
+                raise GraphError(f"constant '{tensor.name}': it takes finite numbers {list(tensor.dims)}")
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    return made.SerializeToString(deterministic=True)
+
+
 def _info(helper: Any, name: str, x: Traced) -> Any:
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), list(x.shape))

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_control.core import Observation, Planner, State
+from mbrl_control.core import Goal, Observation, Planner, State
 from mbrl_control.onnx_graph import Recorder, Traced, graph
 from mbrl_control.sampling import INFINITE, Case, Outcome, Proposed, Sampler, Tried
 
@@ -78,6 +78,15 @@ def single(x: Any) -> np.ndarray:
     """An array as graphs have it."""
     array = np.asarray(x)
     return array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
+
+
+def fed(obs: Observation, goal: Goal, knobs: Any, carry: Any, noise: Any) -> dict[str, Any]:
+    """What a graph takes of the arguments of ``improve``, by its names; times from the time that is planned for."""
+    feed: dict[str, Any] = {"q": obs.joints.q, "v": obs.joints.v, "goal": goal.value}
+    feed |= {"t": obs.t - obs.t, "stamp": obs.joints.t - obs.t}
+    for kind, arrays in {"seen": obs.blocks, "knob": knobs, "noise": noise, "carry": carry}.items():
+        feed |= {f"{kind}/{name}": x for name, x in arrays.items()}
+    return feed | {f"carry/{name}": carry[name] - obs.t for name in TIMES}
 
 
 class Writer:

@@ -25,6 +25,7 @@ import numpy as np
 
 from mbrl_control.config import build, param
 from mbrl_control.dynamics import ensemble
+from mbrl_control.engine import Engine
 from mbrl_control.evaluate import Episode, Parts
 from mbrl_control.exploration import Restless, Wander
 from mbrl_control.model import COMMANDS_KEPT, STRUCTURES, Model, Spec, spec_for
@@ -127,9 +128,10 @@ class Pets:
             assert self.model is not None
         if self._parts is None:
             settings = build(ensemble.Config, self.lab.settings.of("dynamics"), "ensemble.")
-            self._dynamics = ensemble.of(self.model, self.lab.robot, np, settings)
-            planner = self.lab.planner(self._dynamics, np)
-            self._parts = self.lab.parts_with(planner, self._dynamics, "ensemble")
+            model, robot = self.model, self.lab.robot
+            self._dynamics = dynamics = ensemble.of(model, robot, np, settings)
+            planner = self.lab.planner(lambda xp: dynamics if xp is np else ensemble.of(model, robot, xp, settings))
+            self._parts = self.lab.parts_with(planner, dynamics, "ensemble")
         return self._parts
 
     def trying(self) -> Parts:
@@ -174,7 +176,9 @@ class Pets:
         fitted = fit(config, self.spec, train, validation, start=self.model, folder=folder, on_epoch=told)
         self.model = replace(fitted, facts={**fitted.facts, **self.lab.conditions()})
         took.append(time.perf_counter() - begun)
-        if self._dynamics is not None:
+        if self._parts is not None and isinstance(self._parts.planner, Engine):
+            self._parts.planner.swap(self.model)
+        elif self._dynamics is not None:
             self._dynamics.swap(self.model)
 
     def _split(self, recordings: Sequence[Recording]) -> tuple[Sequence[Recording], Sequence[Recording]]:
