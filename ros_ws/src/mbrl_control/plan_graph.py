@@ -160,17 +160,14 @@ def choose(build: Build, given: Given, controls: tuple[int, ...], more: Mapping[
 
 
 def plan(build: Build, given: Given, metadata: Mapping[str, Any]) -> bytes:
-    """The whole iteration; ``metadata`` is what the file says of itself."""
+    """The whole iteration; ``metadata`` is what the file says of itself.
+
+    Of all sequences only the costs are asked for: one that is rolled out again costs less than to know of every one
+    what is predicted of it.
+    """
     writer = Writer(build, given)
     xp, case, proposed = writer.xp, writer.case(), writer.proposed()
-    tried = writer.planner.on.evaluate(proposed.controls, case)
-    among = np.arange(tried.cost.shape[0]) < xp.input("live", ())
-    tried = Tried(
-        tried.controls,
-        xp.where(among, tried.cost, xp.ones_like(tried.cost) * INFINITE),
-        tried.terms,
-        tried.features,
-        tried.spread,
-        tried.disagreement,
-    )
+    cost = writer.planner.on.evaluate(proposed.controls, case).cost
+    among = np.arange(cost.shape[0]) < xp.input("live", ())
+    tried = Tried(proposed.controls, xp.where(among, cost, xp.ones_like(cost) * INFINITE))
     return writer.written("plan", writer.chosen(case, proposed, tried), metadata)

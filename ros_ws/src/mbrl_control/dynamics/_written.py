@@ -1,9 +1,10 @@
 """Members of an ensemble as nodes of an ONNX graph (``ensemble.Members`` on ``onnx_graph.Recorder``).
 
 Each member has products of its own, of two axes with a constant: those ONNX Runtime packs once, where a batched product
-of three axes packs them anew each time. Widths are filled up with zeros to whole vectors, and what inputs are divided
-by is in the first weights. The constants have names, and ``constants`` gives those of another model: a graph that is
-there takes the weights of a model that was fitted again.
+of three axes packs them anew each time. Of small ones that is no matter, and all members are one product: there each
+operator costs more than what it does. Widths are filled up with zeros to whole vectors, and what inputs are divided by
+is in the first weights. The constants have names, and ``constants`` gives those of another model: a graph that is there
+takes the weights of a model that was fitted again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from mbrl_control.onnx_graph import Recorder, Traced
 
 WIDTH = 16
 """Hidden layers are filled up to a multiple of this: the floats of a vector register."""
+SMALL = 2**14
+"""Rows of a member times the width of a layer up to which all members are one product (measured)."""
 BOUNDS = ("max_log_variance", "min_log_variance")
 ACTIVATIONS = {
     **networks.ACTIVATIONS,
@@ -51,6 +54,7 @@ class Written:
         self.usual = named["output_mean"], named["output_scale"]
         count = model.net.members
         self._members = [{name: named[f"{name}/{m}"] for name in _layers(model.net)} for m in range(count)]
+        self._together = {name: named[name] for name in _layers(model.net)}
 
     def of(self, member: Annotated[Array, "P"]) -> Places:
         xp, count = self._xp, member.shape[0]
@@ -66,26 +70,31 @@ class Written:
         xp, net = self._xp, self._net
         x = x - self._named["input_mean"]
         if of is None:
-            rows = xp.reshape(x, (-1, x.shape[-1]))
-            raw = xp.stack([self._asked(m, rows) for m in range(net.members)], axis=0)
+            rows = xp.reshape(x, (1, -1, x.shape[-1]))
+            raw = networks.forward(xp, net, self._together, rows, ACTIVATIONS)
             mean, deviation = self._judged(raw, "")
             shape = (net.members, *x.shape[:-1], net.outputs)
             return xp.reshape(mean, shape), None if deviation is None else xp.reshape(deviation, shape)
         x = x if of.order is None else xp.take(x, of.order, axis=0)
-        said, at = [], 0
-        for m, count in enumerate(of.counts):
-            if count:
-                rows = xp.reshape(x[at : at + count], (-1, x.shape[-1]))
-                said.append(xp.reshape(self._asked(m, rows), (count, *x.shape[1:-1], -1)))
-            at += count
-        mean, deviation = self._judged(xp.concat(said, axis=0), "/particle")
+        mean, deviation = self._judged(self._handed(x, of.counts), "/particle")
         if of.back is None:
             return mean, deviation
         return xp.take(mean, of.back, axis=0), None if deviation is None else xp.take(deviation, of.back, axis=0)
 
-    def _asked(self, m: int, rows: Annotated[Array, "B in"]) -> Annotated[Array, "B out"]:
-        """What one member's last layer gives."""
-        return networks.forward(self._xp, self._net, self._members[m], rows, ACTIVATIONS)
+    def _handed(self, x: Annotated[Array, "P ... in"], counts: tuple[int, ...]) -> Annotated[Array, "P ... out"]:
+        """What the last layers of members give for their particles, which stand member by member."""
+        xp, net, width = self._xp, self._net, x.shape[-1]
+        rows = int(np.prod(x.shape[1:-1])) * max(counts)
+        if len(set(counts)) == 1 and rows * max(net.hidden) <= SMALL:
+            raw = networks.forward(xp, net, self._together, xp.reshape(x, (net.members, rows, width)), ACTIVATIONS)
+            return xp.reshape(raw, (*x.shape[:-1], raw.shape[-1]))
+        said, at = [], 0
+        for params, count in zip(self._members, counts, strict=True):
+            if count:
+                raw = networks.forward(xp, net, params, xp.reshape(x[at : at + count], (-1, width)), ACTIVATIONS)
+                said.append(xp.reshape(raw, (count, *x.shape[1:-1], raw.shape[-1])))
+            at += count
+        return xp.concat(said, axis=0)
 
     def _judged(self, raw: Annotated[Array, "M ... out"], whose: str) -> tuple[Array, Array | None]:
         """Mean and deviation of what last layers give."""
@@ -99,15 +108,14 @@ def _layers(net: Net) -> list[str]:
 
 
 def constants(model: Described, particles: int) -> Mapping[str, np.ndarray]:
-    """What a graph has of a model, by name; ``w0/3`` is the first weight of member 3."""
+    """What a graph may have of a model, by name; ``w0/3`` is the first weight of member 3, ``w0`` that of all."""
     net, params = model.net, {name: np.asarray(array, dtype=float) for name, array in model.params.items()}
     mean, scale = usual(model)
     found = {"input_mean": params["input_mean"], "output_mean": mean, "output_scale": scale}
     for name in _layers(net):
-        for m, array in enumerate(params[name]):
-            if name == "w0":
-                array = array / params["input_scale"][:, None]
-            found[f"{name}/{m}"] = _filled(net, name, array)
+        whole = params[name] / (params["input_scale"][:, None] if name == "w0" else 1.0)
+        found[name] = whole = _filled(net, name, whole)
+        found |= {f"{name}/{m}": array if name[0] == "w" else array[0] for m, array in enumerate(whole)}
     if net.gaussian:
         member = np.sort(np.arange(particles) % net.members)
         for name in BOUNDS:
@@ -115,11 +123,9 @@ def constants(model: Described, particles: int) -> Mapping[str, np.ndarray]:
     return {name: array.astype(np.float32) for name, array in found.items()}
 
 
-def _filled(net: Net, name: str, array: Annotated[np.ndarray, "in out"]) -> np.ndarray:
-    """A weight with the sides that hidden layers have filled up; biases lose the axis of rows."""
-    layer = int(name[1:])
-    sides = (array.shape[0], array.shape[1])
-    hidden = (name[0] == "w" and layer > 0, layer < net.layers - 1)
-    more = [(0, -size % WIDTH if is_hidden else 0) for size, is_hidden in zip(sides, hidden, strict=True)]
-    filled = np.pad(array, more)
-    return filled if name[0] == "w" else filled[0]
+def _filled(net: Net, name: str, array: Annotated[np.ndarray, "E in out"]) -> Annotated[np.ndarray, "E more more"]:
+    """A weight with the sides that hidden layers have filled up."""
+    layer, (_, rows, width) = int(name[1:]), array.shape
+    below = -rows % WIDTH if name[0] == "w" and layer > 0 else 0
+    beside = -width % WIDTH if layer < net.layers - 1 else 0
+    return np.pad(array, ((0, 0), (0, below), (0, beside)))
