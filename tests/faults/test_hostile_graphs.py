@@ -227,6 +227,12 @@ def shaped(operator, sizes):
     return several(constant("sizes", np.array(sizes, np.int64)), node(operator, ("c4", "sizes")))
 
 
+def widened(made):
+    """No more than a tensor may have, in each of a planner's rows."""
+    constant("sizes", np.array([2**15, 1, 1, 1]))(made)
+    node("Expand", ("x", "sizes"))(made)
+
+
 def whole_numbers(made):
     node("Cast", to=TensorProto.INT64)(made)
     constant("zero", np.array(0, np.int64))(made)
@@ -322,6 +328,7 @@ GRAPHS = {
     "infinite weight": (weight(-np.inf), "constant 'c2' not finite"),
     "infinite typed weight": (typed_weight, "constant 'spare' not finite"),
     "Expand bomb": (shaped("Expand", [2**20, 2**20]), "Expand 'spare' of shape"),
+    "Expand of each row": (widened, "Expand 'spare' of shape"),
     "Expand by one axis": (shaped("Expand", [2**40]), "Expand 'spare' of shape"),
     "Reshape that overflows": (shaped("Reshape", [-1, 6700417, 16711935, 164737]), "Reshape 'spare' of shape"),
     "Reshape behind a zero": (shaped("Reshape", [0, 2**23, 2**23]), "Reshape 'spare' of shape"),
@@ -336,7 +343,7 @@ GRAPHS = {
     "cast to text": (node("Cast", to=TensorProto.STRING), "of element type 8: it takes"),
     "many operators": (chain("Neg", 2**16, 1), "operators: it takes 1 to 65536"),
     "output without a shape": (unsaid, "tensor 'mean' without a shape"),
-    "fewer rows": (of_other_rows, r"output 'mean' of shape \[5, 1, 7\] for 2 rows: it takes \[5, 2, 7\], as it says"),
+    "fewer rows": (of_other_rows, r"output 'mean' of shape \[5, 1, 7\] for 1024 rows: it takes \[5, 1024, 7\]"),
     "no variance": (lambda made: made.graph.output.pop(), r"tensors x FLOAT \[5, any, 35\], mean .*; its card says"),
     "another input": (
         lambda made: made.graph.input.append(helper.make_tensor_value_info("z\n", TensorProto.FLOAT, [1])),
@@ -573,8 +580,8 @@ def test_a_graph_that_gives_other_rows_is_told_when_it_does(small):
     made.graph.node.append(helper.make_node("ReduceMean", ["means", "all"], ["one"]))
     made.graph.node.append(helper.make_node("Expand", ["one", "two"], ["mean"]))
     session = Session(replace(small, graph=made.SerializeToString()), 1)
-    session(np.zeros((2, small.net.inputs)))
-    with pytest.raises(MbrlError, match=r"gives \[2, 2, 2\] for \[2, 3, 4\]; it takes \[2, 3, 2\]"):
+    session(np.zeros((onnx_check.ROWS, small.net.inputs)))
+    with pytest.raises(MbrlError, match=r"gives \[2, 1024, 2\] for \[2, 3, 4\]; it takes \[2, 3, 2\]"):
         session(np.zeros((3, small.net.inputs)))
 
 

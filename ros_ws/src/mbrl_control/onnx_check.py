@@ -18,7 +18,7 @@ refused before the checker infers shapes of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,8 @@ NODES, PARTS = 2**16, 2**20
 """The most operators, and the most messages of any kind, of a file."""
 DIMENSION, RANK, ELEMENTS = 2**24, 8, 2**28
 """The largest axis, the most axes, and the most elements of one tensor."""
-ROWS = 2
-"""Sizes are inferred for so many along each axis of any size."""
+ROWS = 1024
+"""Sizes are inferred for so many along each axis of any size, as a planner's samples are."""
 SHAPED = ("Reshape", "Expand")
 """Operators whose second input is a shape."""
 
@@ -107,10 +107,12 @@ def checked(data: bytes) -> Any:
         constants = {tensor.name: _constant(onnx, tensor) for tensor in made.graph.initializer}
         if len(constants) < len(made.graph.initializer):
             raise GraphError("a graph with two constants of one name: it takes one of each")
-        declared = {value.name: _declared(onnx, value) for value in _values(made.graph)}
+        inputs = {value.name: _declared(onnx, value, ROWS) for value in made.graph.input}
+        for value in (*made.graph.output, *made.graph.value_info):
+            _declared(onnx, value, 1)  # where they leave something open, it is inferred
         _shapes(made, constants)
         onnx.checker.check_model(made, full_check=True)
-        _sizes(onnx, made, declared)
+        _sizes(onnx, made, inputs)
     except GraphError:
         raise
     except Exception as error:  # protobuf's, the checker's and shape inference's own have no common base
@@ -215,20 +217,13 @@ def _count(name: str, shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def _values(graph: Any) -> Iterator[Any]:
-    """What says of itself what it is."""
-    yield from graph.input
-    yield from graph.output
-    yield from graph.value_info
-
-
-def _declared(onnx: Any, value: Any) -> tuple[int, ...]:
-    """The shape that a tensor says it has, for ``ROWS`` rows."""
+def _declared(onnx: Any, value: Any, rows: int) -> tuple[int, ...]:
+    """The shape that a tensor says it has, where axes of any size have so many rows."""
     name, tensor = f"tensor {_named(value.name)}", value.type.tensor_type
     if not tensor.HasField("shape"):
         raise GraphError(f"{name} without a shape: it takes tensors that have one")
     _kind(onnx, name, tensor.elem_type)
-    shape = tuple(dim.dim_value if dim.HasField("dim_value") else ROWS for dim in tensor.shape.dim)
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else rows for dim in tensor.shape.dim)
     _count(name, shape)
     return shape
 
@@ -249,18 +244,18 @@ def _shapes(made: Any, constants: Mapping[str, np.ndarray]) -> None:
         _count(name, [abs(size) or 1 for size in sizes])  # a zero may stand for whatever was there
 
 
-def _sizes(onnx: Any, made: Any, declared: Mapping[str, tuple[int, ...]]) -> None:
+def _sizes(onnx: Any, made: Any, inputs: Mapping[str, tuple[int, ...]]) -> None:
     """Every tensor on the way has a size that is known, and that we take; outputs have the one that they say."""
     concrete = onnx.ModelProto()
     concrete.CopyFrom(made)
     del concrete.graph.value_info[:]
     for value in concrete.graph.input:
-        for dim, size in zip(value.type.tensor_type.shape.dim, declared[value.name], strict=True):
+        for dim, size in zip(value.type.tensor_type.shape.dim, inputs[value.name], strict=True):
             dim.dim_value = size
     for value in concrete.graph.output:
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(concrete, check_type=True, strict_mode=True).graph
-    types = {value.name: value.type.tensor_type for value in _values(inferred)}
+    types = {value.name: value.type.tensor_type for value in (*inferred.output, *inferred.value_info)}
     for node in made.graph.node:
         for output in filter(None, node.output):
             name = f"{node.op_type} {_named(output)}"
