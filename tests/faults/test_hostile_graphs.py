@@ -324,6 +324,7 @@ GRAPHS = {
     "constant of text": (typed(TensorProto.STRING), "'string_data' in a TensorProto"),
     "constant of a strange type": (typed(TensorProto.BFLOAT16), "constant 'spare' of element type 16: it takes FLOAT"),
     "two of one name": (doubled, "two constants of one name"),
+    "two operators of one name": (several(node("Neg"), node("Neg")), "two operators of one name"),
     "NaN weight": (weight(np.nan), "constant 'c2' not finite: it takes finite weights"),
     "infinite weight": (weight(-np.inf), "constant 'c2' not finite"),
     "infinite typed weight": (typed_weight, "constant 'spare' not finite"),
