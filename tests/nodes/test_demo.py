@@ -21,7 +21,8 @@ from mbrl_control.runtime.launch import expand
 
 MBRL = [sys.executable, "-m", "mbrl_control.cli"]
 KEYS = {
-    "goals_total", "goals_reached", "tracking_rms_rad", "plan_ms_p50", "plan_ms_p99", "tick_late_ms_p99",
+    "goals_total", "goals_reached", "tracking_rms_rad", "plan_ms_p50", "plan_ms_p99", "latency_ms_p50",
+    "latency_ms_p99", "handovers_missed", "steps_down", "tick_late_ms_p99",
     "tick_overruns", "limit_violations", "nonfinite_commands", "commands_unseen", "holds", "robot", "planner", "model",
     "arm", "miss_m", "miss_worst_m", "seconds",
 }  # fmt: skip

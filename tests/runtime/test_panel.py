@@ -14,14 +14,19 @@ from mbrl_control.runtime.digest import Digest
 from mbrl_control.runtime.panel import NO_GUARD, SILENT, Seen
 from mbrl_control.runtime.states import GuardState
 
-DIGEST = Digest(1.0, GuardState.ACTIVE, 0.0042, 999, 1, 2, 4e-5, 7e-4, 1.8e-3, *(np.zeros(7) for _ in range(3)))
+DIGEST = Digest(1.0, GuardState.ACTIVE, 0.0042, 999, 1, 2, 4e-5, 7e-4, 1.8e-3, 0.062, 0.075, 4, *(np.zeros(7) for _ in range(3)))
 SEEN = Seen(
     digest=DIGEST,
     digest_age=0.02,
     guard="ACTIVE: armed",
     figures={
         "controller": {"state_rate_hz": "199.8", "plan_rate_hz": "20.01", "promise_class": "A"},
-        "planner": {"plan_ms_p50": "21.6", "plan_ms_p99": "30.2"},
+        "planner": {
+            "plan_ms_p50": "21.6",
+            "plan_ms_p99": "30.2",
+            "lead_ms": "48.2",
+            "sizes": "degraded: 32 of 64 samples x 10 steps",
+        },
     },
     distance=0.1102,
     goal=np.array([0.45, 0.25, 0.5]),
@@ -59,6 +64,8 @@ def test_a_guard_that_is_silent_is_never_shown_as_active() -> None:
 
 def test_figures_are_those_that_came() -> None:
     text = " ".join(words(panel.figures(SEEN)).split())
+    for shown in ("degraded: 32 of 64 samples x 10 steps", "48 ms ahead", "62 / 75 ms", "did not take over 4"):
+        assert shown in text
     for shown in ("200 Hz, 4 ms old", "20.0 Hz", "21.6 / 30.2 ms", "0.04 / 0.70 ms", "1.8 ms", "1 of 1000", "holds 2"):
         assert shown in text
 
@@ -90,7 +97,7 @@ EVIL = "<img src=x onerror=alert(1)>"
                 SEEN,
                 figures={
                     "controller": {"promise_class": EVIL, "state_rate_hz": EVIL, "plan_rate_hz": EVIL},
-                    "planner": {"plan_ms_p50": EVIL, "plan_ms_p99": EVIL},
+                    "planner": {"plan_ms_p50": EVIL, "plan_ms_p99": EVIL, "lead_ms": EVIL, "sizes": EVIL},
                 },
             )
         ),

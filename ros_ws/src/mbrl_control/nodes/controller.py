@@ -312,7 +312,8 @@ class ControllerNode(LifecycleNode):
             self.base_ns = self._clock_base()
         p50, p99 = self.loop.late.percentile(50, 99)
         took50, took99 = self.loop.took.percentile(50, 99)
-        guard = self.guard
+        guard, handover = self.guard, self.guard.handover
+        latency50, latency99 = handover.latency.percentile(50, 99)
         now, counts = time.monotonic(), (guard.slot.count, guard.counts["plans"])
         since = now - self._reported[0]
         state_rate, plan_rate = ((new - old) / since for new, old in zip(counts, self._reported[1], strict=True))
@@ -335,6 +336,11 @@ class ControllerNode(LifecycleNode):
             "late_ms_max": self.loop.late.worst * 1e3,
             "tick_ms_p50": took50 * 1e3,
             "tick_ms_p99": took99 * 1e3,
+            "latency_ms_p50": latency50 * 1e3,
+            "latency_ms_p99": latency99 * 1e3,
+            "handovers": handover.latency.count,
+            "handovers_late": handover.late,
+            "handovers_missed": handover.missed,
             "holds": guard.holds,
             "states_received": guard.slot.count,
             **{f"states dropped: {reason}": count for reason, count in guard.slot.drops.items()},

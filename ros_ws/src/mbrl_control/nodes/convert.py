@@ -137,9 +137,9 @@ def unpack_plan(data: Sequence[float], base_ns: int, joints: Sequence[str]) -> P
 
 
 DIGEST_MAGIC = 77_069_768.0
-DIGEST_VERSION = 1.0
+DIGEST_VERSION = 2.0
 DIGEST_HEADER = ("magic", "version", "t", "state", "state_age", "ticks", "missed", "holds", "late_p50", "late_p99",
-                 "late_worst", "joints")  # fmt: skip
+                 "late_worst", "latency_p50", "latency_p99", "not_handed_over", "joints")  # fmt: skip
 GUARD_STATES = tuple(GuardState)
 
 
@@ -152,7 +152,7 @@ def pack_digest(digest: Digest, joints: Sequence[str]) -> Float64MultiArray:
     d = digest
     header = [
         DIGEST_MAGIC, DIGEST_VERSION, d.t, GUARD_STATES.index(d.state), d.state_age, d.ticks, d.missed, d.holds,
-        d.late_p50, d.late_p99, d.late_worst, hash48(",".join(joints)),
+        d.late_p50, d.late_p99, d.late_worst, d.latency_p50, d.latency_p99, d.not_handed_over, hash48(",".join(joints)),
     ]  # fmt: skip
     message = Float64MultiArray()
     blocks = {"header": np.array(header, dtype=float), "q": d.q, "v": d.v, "reference": d.reference}
@@ -191,6 +191,9 @@ def unpack_digest(data: Sequence[float], joints: Sequence[str]) -> Digest:
         late_p50=head["late_p50"],
         late_p99=head["late_p99"],
         late_worst=head["late_worst"],
+        latency_p50=head["latency_p50"],
+        latency_p99=head["latency_p99"],
+        not_handed_over=int(head["not_handed_over"]),
         q=q,
         v=v,
         reference=reference,

@@ -220,6 +220,9 @@ def row(driver: Driver) -> dict[str, str]:
         "goal": f"{len(plan.starts)}/{len(plan.goals)} ({plan.count} reached)",
         "error": error,
         "plan p50/p99": f"{number('planner', 'plan_ms_p50', '.0f')}/{number('planner', 'plan_ms_p99', '.0f')} ms",
+        "latency p50/p99": (
+            f"{number('controller', 'latency_ms_p50', '.0f')}/{number('controller', 'latency_ms_p99', '.0f')} ms"
+        ),
         "tick late p99": f"{number('controller', 'late_ms_p99', '.2f')} ms",
         "guard": driver.guard_state + (f" ({driver.message})" if driver.message else ""),
     }
@@ -255,6 +258,10 @@ def summary(driver: Driver, options: DemoConfig) -> dict[str, Any]:
         "tracking_rms_rad": known(driver.tracking_rms()),
         "plan_ms_p50": known(driver.figure("planner", "plan_ms_p50")),
         "plan_ms_p99": known(driver.figure("planner", "plan_ms_p99")),
+        "latency_ms_p50": known(driver.figure("controller", "latency_ms_p50")),
+        "latency_ms_p99": known(driver.figure("controller", "latency_ms_p99")),
+        "handovers_missed": count("controller", "handovers_missed"),
+        "steps_down": count("planner", "steps_down"),
         "tick_late_ms_p99": known(driver.figure("controller", "late_ms_p99")),
         "tick_overruns": count("controller", "overruns"),
         "limit_violations": sum(driver.violations().values()),

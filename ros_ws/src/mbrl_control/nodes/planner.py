@@ -3,8 +3,8 @@
     /joint_states, controller/reference, ~/goal_pose   ->   planner   ->   ~/plan_packed (guard), ~/plan (people)
     the robot's blocks, as puck/pose                   ->
 
-Each plan is made for the start of the next period: there it begins in the reference as it will be by then, so
-that the time planning takes costs nothing. Planning stops early enough to leave ``duty`` of the period free.
+Each plan is made for the moment from which the guard can follow it, and begins in the reference as it will be by then
+(``runtime/planning.py``). How many samples and steps it has is what fits the period (``runtime/sizing.py``).
 """
 
 from __future__ import annotations
@@ -12,58 +12,53 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseStamped
 from rclpy.clock import Clock as RosClock
 from rclpy.clock_type import ClockType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from mbrl_control import registry
 from mbrl_control.config import param
 from mbrl_control.core import (
-    Block,
     Dynamics,
     Goal,
     GoalError,
-    Info,
     MbrlError,
     Observation,
     Plan,
     Planner,
     Rests,
     Robot,
-    Status,
+    State,
     Task,
 )
 from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
 from mbrl_control.models import located
 from mbrl_control.nodes import convert
+from mbrl_control.nodes.outlook import FRAMES, Outlook
 from mbrl_control.nodes.params import declare, declare_part, on_change, prefix_of, refuse_unknown
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.commanded import Commanded
-from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
-from mbrl_control.runtime.loop import ClockPacer, Loop, Timings, WallPacer
-from mbrl_control.runtime.sight import Sight, SightError
+from mbrl_control.runtime.loop import ClockPacer, Loop, WallPacer
+from mbrl_control.runtime.planning import Pace, Planning
+from mbrl_control.runtime.safety import GuardConfig
+from mbrl_control.runtime.sizing import Sizes, Sizing, Timed, ladder, timed
 from mbrl_control.wiring import PREFIX, Wiring, wired
 
-FRAMES = ("", "world")
-REFERENCE_AGE = 0.2
-"""A reference older than this [s] counts as none: plans then begin in the measured joints."""
-STATE_AGE = 0.2
-"""Older joint states than this [s] are not planned from."""
-LOCKSTEP_WAIT = 2.0
+LOCKSTEP_WAIT, LOOK_AGAIN = 2.0, 0.0005
+"""In lock-step what belongs to a period is waited for so long [s], and looked for so often."""
+HANDOVER = GuardConfig().lead + 1.0 / GuardConfig().rate
 
 
 @dataclass(frozen=True)
@@ -79,20 +74,23 @@ class NodeConfig:
     iterations: int = param(0, "planner iterations a plan; 0: as many as fit (3 in lock-step)", low=0, high=1000)
     goal: tuple[float, ...] = param((), "goal until another one comes, in the task's units; empty: stay where it is")
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
+    sizing: str = param(
+        "auto",
+        "samples and horizon as they fit, measured at the start and changed under load, or as given (so in lock-step)",
+        choices=("auto", "fixed"),
+    )
+    least_samples: int = param(16, "sizing goes no further down than to so many samples", low=1, high=100_000)
+    least_horizon: int = param(8, "sizing goes no further down than to so many steps", low=1, high=1000)
+    handover: float = param(
+        HANDOVER,
+        "from sending a plan to the first command that follows it: the guard's lead and a tick of it",
+        unit="s",
+        low=0.0,
+        high=0.2,
+    )
     nice: int = param(2, "lowers the priority of this process, so that it never delays the guard", low=0, high=19)
     seed: int = param(0, "seed of the sampling", low=0, high=2**31 - 1)
     lockstep: bool = param(False, "plan when the guard has made its tick; for deterministic simulation")
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """Where the guard's reference is."""
-
-    t: float
-    q: np.ndarray
-    v: np.ndarray
-    active: bool
-    """Whether the guard follows plans at that time."""
 
 
 class PlannerNode(Node):
@@ -112,7 +110,6 @@ class PlannerNode(Node):
         self.robot: Robot = wired(self._make("robots"), wiring).at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
         self.task: Task = self._make("tasks", self.robot)
-        self.planner: Planner = self._make("planners", self.task, self.dynamics)
         sim_time = bool(self.get_parameter("use_sim_time").value)
         if config.lockstep and not sim_time:
             raise MbrlError("lockstep: true needs use_sim_time: true")
@@ -121,11 +118,7 @@ class PlannerNode(Node):
         clock = ClockPacer()
         self.sim_time = sim_time
         self.pacer = clock if sim_time else WallPacer()
-        self.slot = StateSlot(self.robot.driver_joints)
-        self.sight = Sight(self.robot.blocks)
         self.session = convert.new_session()
-        self.rng = np.random.default_rng(config.seed)
-        self.reference: Reference | None = None
         self.goal: np.ndarray | None = None
         if not (config.goal or self.task.goal_size == 3 or isinstance(self.task, Rests)):
             size = self.task.goal_size
@@ -133,16 +126,10 @@ class PlannerNode(Node):
         if config.goal:
             self.goal = np.array(config.goal)
             self.task.check_goal(self.goal)
-        self.last: Plan | None = None
         self.commanded = Commanded(self.robot.nu)
-        self.info: Info | None = None
-        self.carry: Any = None
         self.skipped: dict[str, int] = {}
-        self.plan_time = Timings()
-        self.iterations = 0
-        self._came = threading.Condition()
-        self._reference_at = -1.0
         self._index = -1
+        self.planning = self._make_planning()
         self._make_topics(clock)
         live = {prefix_of(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
         on_change(self, live, self._turn)
@@ -153,12 +140,8 @@ class PlannerNode(Node):
         self.packed_pub = self.create_publisher(Float64MultiArray, "~/plan_packed", 1)
         self.plan_pub = self.create_publisher(JointTrajectory, "~/plan", NEWEST)
         self.diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.outlook = Outlook(self, self.robot)
         hear = self.create_subscription
-        hear(JointState, self.robot.state_topic, self._on_state, NEWEST)
-        hear(JointState, "controller/reference", self._on_reference, NEWEST)
-        for block in self.robot.blocks:
-            kind = TwistStamped if block.unit == "m/s" else PoseStamped
-            hear(kind, block.topic, partial(self._on_block, block), NEWEST)
         hear(PoseStamped, "~/goal_pose", self._on_goal, 1)
         if self.sim_time:
             hear(Clock, "/clock", lambda m: clock.set(convert.to_ns(m.clock) / convert.SECOND), NEWEST)
@@ -170,37 +153,50 @@ class PlannerNode(Node):
             return 0
         return self.get_clock().now().nanoseconds - round(self.pacer.now() * convert.SECOND)
 
-    # --- in ---
+    def _make(self, kind: str, *parts: Any) -> Any:
+        return self._entries[kind].make(self._configs[kind], *parts)
 
-    def _on_state(self, message: JointState) -> None:
-        stamp = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
-        try:
-            with self._came:
-                self.slot.put(Reading(list(message.name), message.position, message.velocity, stamp, time.monotonic()))
-                self._came.notify_all()
-        except JointError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+    # --- the planner, and how large it is ---
 
-    def _on_reference(self, message: JointState) -> None:
-        t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
-        with self._came:
-            q, v = np.array(message.position), np.array(message.velocity)
-            self.reference = Reference(t, q, v, message.header.frame_id == "ACTIVE") if len(q) else None
-            self._reference_at = t
-            self._came.notify_all()
+    def _build(self, sizes: Sizes) -> Planner:
+        config = replace(self._configs["planners"], **sizes.given)
+        return self._entries["planners"].make(config, self.task, self.dynamics)
 
-    def _on_block(self, block: Block, message: PoseStamped | TwistStamped) -> None:
-        t = (convert.to_ns(message.header.stamp) - self._base_ns()) / convert.SECOND
-        vector = message.twist.linear if isinstance(message, TwistStamped) else message.pose.position
-        frame = message.header.frame_id
-        try:
-            if frame not in FRAMES:
-                raise SightError(f"block '{block.name}' in frame '{frame}'; it takes 'world' or ''")
-            with self._came:
-                self.sight.put(block.name, t, np.array([vector.x, vector.y, vector.z]))
-                self._came.notify_all()
-        except SightError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+    def _make_planning(self) -> Planning:
+        """Make the planner in every size that may be needed, and see which one fits."""
+        config, given = self.config, self._configs["planners"]
+        asked = Sizes(*(getattr(given, name, None) for name in ("samples", "horizon")))
+        measured = config.sizing == "auto" and not config.lockstep
+        sizes = ladder(asked, Sizes(config.least_samples, config.least_horizon)) if measured else [asked]
+        pace = Pace(self.period, config.duty, config.handover, config.iterations, config.lockstep)
+        sizing = Sizing(sizes, self._build, pace.budget, self._try if measured else None, self._say)
+        return Planning(pace, sizing, np.random.default_rng(config.seed))
+
+    def _try(self, planner: Planner) -> Timed:
+        """How long iterations take, at home with everything around it in one place."""
+        robot = self.robot
+        state = State(0.0, robot.home, np.zeros(robot.nj))
+        blocks = {block.name: np.zeros(block.size) for block in robot.blocks}
+        obs = self._observation(0.0, state, state.q, state.v, blocks, {})
+        goal = self.goal if self.goal is not None else self._rest(obs)
+        return timed(planner, obs, self._ahead(goal, obs, planner), np.random.default_rng(0), time.perf_counter)
+
+    def _say(self, level: str, text: str) -> None:
+        if level == "info":  # rclpy wants one place for each severity
+            self.get_logger().info(text)
+        elif level == "warn":
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().error(text)
+
+    def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
+        """Live parameters: task and planner are made anew, and the planner keeps its memory."""
+        for kind in ("tasks", "planners"):
+            self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
+        self.task = self._make("tasks", self.robot)
+        self.planning.sizing.rebuild(self._build)
+
+    # --- in: the goal when it comes; all else is looked at when a plan is due ---
 
     def _on_goal(self, message: PoseStamped) -> None:
         p = message.pose.position
@@ -214,121 +210,91 @@ class PlannerNode(Node):
             return
         self.goal = goal
 
-    def _make(self, kind: str, *parts: Any) -> Any:
-        return self._entries[kind].make(self._configs[kind], *parts)
-
-    def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
-        """Live parameters: task and planner are made anew, and the planner keeps its memory."""
-        for kind in ("tasks", "planners"):
-            self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
-        self.task = self._make("tasks", self.robot)
-        self.planner = self._make("planners", self.task, self.dynamics)
-
     # --- planning, on its own thread ---
 
     def _plan(self, now: float) -> None:
         index = math.floor(now / self.period + 1e-6)
         if index == self._index:  # the clock stands still
-            if self.config.lockstep and self.last is not None:
-                self._send(self.last)  # the guard may have come after the plan it waits for
+            if self.config.lockstep and self.commanded.last is not None:
+                self._send(self.commanded.last)  # the guard may have come after the plan it waits for
             return
         if self.config.lockstep and not self._all_here(index * self.period):
             return
         self._index = index
-        started = time.perf_counter()
-        obs, reason = self._observe(now)
-        if obs is None:
+        self.outlook.look(self._base_ns())
+        plan, reason = None, self.outlook.lacking(now)
+        if not reason:
+            obs = self._observe(now)
+            wanted, reason = self._wanted(obs), "not finite"
+            plan = self.planning.plan(obs, lambda planner: self._ahead(wanted, obs, planner))
+        if plan is None:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
             return
-        planner, carry = self.planner, self.carry
-        knots = self._base_ns() / convert.SECOND + obs.t + planner.dt * np.arange(planner.horizon + 1)
-        goal = Goal.ahead(self.task, self._wanted(obs), knots)
-        if carry is None:
-            carry = planner.init(obs)
-        knobs, done = planner.knobs(), 0
-        while True:
-            carry, plan, info = planner.improve(obs, goal, knobs, carry, planner.noise(self.rng))
-            done += 1
-            spent = time.perf_counter() - started
-            late = spent + spent / done > self.config.duty * self.period and not self.config.lockstep
-            if done >= self._most() or late:
-                break
-        self.carry, self.info = carry, info
-        self.plan_time.add(time.perf_counter() - started)
-        self.iterations = done
-        if info.status & Status.NONFINITE:
-            self.skipped["not finite"] = self.skipped.get("not finite", 0) + 1
-            self.carry = None
-            return
-        self.last = plan
         self.commanded.sent(plan)
         self._send(plan)
+        self.planning.sent(self.pacer.now() - now)
 
     def _send(self, plan: Plan) -> None:
         base, joints = self._base_ns(), self.robot.driver_joints
         self.packed_pub.publish(convert.pack_plan(plan, base, joints, self.session, self.period))
         self.plan_pub.publish(convert.plan_trajectory(plan, base, joints))
 
-    def _most(self) -> int:
-        if self.config.iterations:
-            return self.config.iterations
-        return 3 if self.config.lockstep else 1000
-
     def _all_here(self, due: float) -> bool:
         """Lock-step: wait for what the simulation and the guard publish at this very time."""
+        give_up = time.monotonic() + LOCKSTEP_WAIT
+        while self.outlook.since < due - 1e-9:
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(LOOK_AGAIN)
+            self.outlook.look(self._base_ns())
+        return True
 
-        def here() -> bool:
-            state = self.slot.state
-            return state is not None and min(state.t, self._reference_at, self.sight.since) >= due - 1e-9
+    def _observe(self, now: float) -> Observation:
+        """What is to be planned from: the reference as it will be when the plan begins."""
+        t0, state, reference = now + self.planning.lead, self.outlook.state(now), self.outlook.reference(now)
+        assert state is not None
+        q, v = self.commanded.carried(reference, t0) if reference else (state.q, np.zeros_like(state.q))
+        return self._observation(t0, state, q, v, *self.outlook.sight.now())
 
-        with self._came:
-            return self._came.wait_for(here, timeout=LOCKSTEP_WAIT)
-
-    def _observe(self, now: float) -> tuple[Observation | None, str]:
-        """What is to be planned from: the reference as it will be one period from now."""
-        state = self.slot.state
-        if state is None:
-            return None, "no joint state yet"
-        if now - state.t > STATE_AGE:
-            return None, "joint state too old"
-        if lacking := self.sight.lacking(now):
-            return None, lacking
-        t0 = now + self.period
-        q, v = state.q, np.zeros_like(state.q)
-        reference, last = self.reference, self.last
-        if reference is not None and abs(now - reference.t) < REFERENCE_AGE:
-            q, v = reference.q, reference.v
-            if not reference.active:
-                v = np.zeros_like(v)
-            elif last is not None and last.t0 <= t0 < last.end:
-                then, there = last.at(reference.t), last.at(t0)
-                q, v = q + there.q - then.q, v + there.v - then.v
-        commands = self.commanded.before(t0, self.dynamics.dt, COMMANDS_KEPT)
+    def _observation(
+        self,
+        t: float,
+        state: State,
+        q: np.ndarray,
+        v: np.ndarray,
+        blocks: Mapping[str, np.ndarray],
+        stamps: Mapping[str, float],
+    ) -> Observation:
+        """What is seen, the reference at time ``t``, and what was commanded before it."""
+        commands = self.commanded.before(t, self.dynamics.dt, COMMANDS_KEPT)
         own = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
-        blocks, stamps = self.sight.now()
-        return Observation(t0, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t0)}), ""
+        return Observation(t, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t)})
+
+    def _ahead(self, goal: np.ndarray, obs: Observation, planner: Planner) -> Goal:
+        """The goal over the horizon of a planner."""
+        knots = self._base_ns() / convert.SECOND + obs.t + planner.dt * np.arange(planner.horizon + 1)
+        return Goal.ahead(self.task, goal, knots)
 
     def _wanted(self, obs: Observation) -> np.ndarray:
-        """The goal; before the first one that which asks for nothing, by default the place where the tip is."""
+        """The goal; before the first one that which asks for nothing."""
         if self.goal is None:
-            task = self.task
-            self.goal = task.rest(obs) if isinstance(task, Rests) else np.asarray(self.robot.tip(np, obs.joints.q))
+            self.goal = self._rest(obs)
         return self.goal
+
+    def _rest(self, obs: Observation) -> np.ndarray:
+        """What asks for nothing, by default the place where the tip is."""
+        return self.task.rest(obs) if isinstance(self.task, Rests) else np.asarray(self.robot.tip(np, obs.joints.q))
 
     # --- now and then ---
 
     def _report(self) -> None:
-        p50, p99 = self.plan_time.percentile(50, 99)
-        info = self.info
+        info, sizing, failed = self.planning.info, self.planning.sizing, self.loop.failure
         values: dict[str, object] = {
             "robot": self.robot.name,
             "task": self.config.task,
             "planner": self.config.planner,
             "model": self.config.model,
-            "plans": self.plan_time.count,
-            "plan_ms_p50": p50 * 1e3,
-            "plan_ms_p99": p99 * 1e3,
-            "iterations": self.iterations,
+            **self.planning.figures(),
             "late_ms_p99": self.loop.late.percentile(99)[0] * 1e3,
             "overruns": self.loop.overruns,
             **{f"not planned: {reason}": count for reason, count in self.skipped.copy().items()},
@@ -336,9 +302,11 @@ class PlannerNode(Node):
         if info is not None:
             values |= {"cost": info.cost, "effective_samples": info.effective_samples}
             values |= {f"cost {name}": value for name, value in info.terms.items()}
-        failed = self.loop.failure
-        text = f"failed: {failed}" if failed else f"{self.config.planner} on {self.config.model}"
-        status = convert.diagnostic("planner", "error" if failed else "ok", text, values)
+        level, text = sizing.health
+        if failed:
+            level, text = "error", f"failed: {failed}"
+        text = text or f"{self.config.planner} on {self.config.model}"
+        status = convert.diagnostic("planner", level, text, values)
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self.diagnostics_pub.publish(message)

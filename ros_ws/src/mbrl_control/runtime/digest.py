@@ -33,6 +33,11 @@ class Digest:
     """Lateness of the tick [s]: median, 99th percentile and worst since the start."""
     late_p99: float
     late_worst: float
+    latency_p50: float
+    """From the state that a plan was made from to the first command that follows it [s]: median, 99th percentile."""
+    latency_p99: float
+    not_handed_over: int
+    """Plans that did not take over from the one before when they should have."""
     q: Annotated[np.ndarray, "nj"]
     """Measured joint positions; NaN before the first joint state."""
     v: Annotated[np.ndarray, "nj"]
@@ -43,6 +48,7 @@ class Digest:
 def of(guard: Guard, loop: Loop, reference: np.ndarray | None, now: float, mono: float) -> Digest:
     """The guard's figures at time ``now`` of the ROS clock and ``mono`` of the monotonic one; from any thread."""
     p50, p99 = loop.late.percentile(50, 99)
+    latency50, latency99 = guard.handover.latency.percentile(50, 99)
     unknown = np.full(len(guard.slot.map.joints), np.nan)
     state = guard.slot.state
     return Digest(
@@ -55,6 +61,9 @@ def of(guard: Guard, loop: Loop, reference: np.ndarray | None, now: float, mono:
         late_p50=p50,
         late_p99=p99,
         late_worst=loop.late.worst,
+        latency_p50=latency50,
+        latency_p99=latency99,
+        not_handed_over=guard.handover.missed,
         q=unknown if state is None else state.q,
         v=unknown if state is None else state.v,
         reference=unknown if reference is None else reference,

@@ -108,6 +108,10 @@ def figures(seen: Seen) -> str:
         "joint states": f"{_number(guard, 'state_rate_hz', '.0f')} Hz{age}",
         "plans": f"{_number(guard, 'plan_rate_hz', '.1f')} Hz",
         "plan p50 / p99": f"{_number(planner, 'plan_ms_p50', '.1f')} / {_number(planner, 'plan_ms_p99', '.1f')} ms",
+        "planned with": escape(planner.get("sizes", "–")),
+        "plan made for": f"{_number(planner, 'lead_ms', '.0f')} ms ahead",
+        "state to command p50 / p99": "–",
+        "plans that did not take over": "–",
         "tick late p50 / p99": "–",
         "tick late, worst": "–",
         "ticks missed": "–",
@@ -115,6 +119,8 @@ def figures(seen: Seen) -> str:
         "promise class": escape(guard.get("promise_class", "–")),
     }
     if digest:
+        rows["state to command p50 / p99"] = f"{digest.latency_p50 * 1e3:.0f} / {digest.latency_p99 * 1e3:.0f} ms"
+        rows["plans that did not take over"] = f"{digest.not_handed_over}"
         rows["tick late p50 / p99"] = f"{digest.late_p50 * 1e3:.2f} / {digest.late_p99 * 1e3:.2f} ms"
         rows["tick late, worst"] = f"{digest.late_worst * 1e3:.1f} ms"
         rows["ticks missed"] = f"{digest.missed} of {digest.ticks + digest.missed}"

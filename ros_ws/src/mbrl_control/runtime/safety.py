@@ -19,6 +19,7 @@ import numpy as np
 from mbrl_control.config import param
 from mbrl_control.core import Command, Limits, Mode, Plan, Status, is_finite
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
+from mbrl_control.runtime.handover import Handover
 from mbrl_control.runtime.reference import Tick, brake, follow, seed
 from mbrl_control.runtime.states import Event, GuardState, after
 
@@ -158,6 +159,7 @@ class Guard:
         self.status = Status.OK
         self.counts: Counter[str] = Counter()
         self.holds = 0
+        self.handover = Handover(self.dt)
         self.estop_pressed = False
         self.surroundings = Surroundings()
         self._queue: deque[Tick] = deque()
@@ -211,6 +213,7 @@ class Guard:
             self._held = rests[-1] if len(rests) else last.motion.q
             return
         self._queue, self._sent, self._braked = deque(told), sent, braked
+        self.handover.undo()
         for _ in range(gone):
             self._past.pop()
 
@@ -385,6 +388,7 @@ class Guard:
     def _move(self, index: int) -> float:
         """Drop what lies behind, and commit the reference up to ``index + lead``; the command's deadline [s]."""
         told, sent, braked, left = tuple(self._queue), self._sent, self._braked, False
+        self.handover.begin(followed=self.state is GuardState.ACTIVE)
         while self._queue and self._queue[0].index < index:
             if len(self._queue) == 1:
                 left, alone = True, brake(self._queue[0], self.dt)  # what the arm did without us
@@ -404,8 +408,9 @@ class Guard:
             if braking or plan is None:
                 self._queue.append(brake(last, self.dt))
                 continue
-            target = plan.at((last.index + 1) * self.dt)
-            self._queue.append(follow(last, target, self.limits, self.dt))
+            t = (last.index + 1) * self.dt
+            self.handover.see(t, plan, self._session, self._period)
+            self._queue.append(follow(last, plan.at(t), self.limits, self.dt))
         if any(tick.limited for tick in self._queue):
             self.status |= Status.LIMITED
         if sent is None or left:  # nothing was sent before, or the stop that goes on is being played already
