@@ -14,7 +14,9 @@ from mbrl_control.runtime.digest import Digest
 from mbrl_control.runtime.panel import NO_GUARD, SILENT, Seen
 from mbrl_control.runtime.states import GuardState
 
-DIGEST = Digest(1.0, GuardState.ACTIVE, 0.0042, 999, 1, 2, 4e-5, 7e-4, 1.8e-3, 0.062, 0.075, 4, *(np.zeros(7) for _ in range(3)))
+DIGEST = Digest(
+    1.0, GuardState.ACTIVE, 0.0042, 999, 1, 2, 4e-5, 7e-4, 1.8e-3, 0.062, 0.075, 4, *(np.zeros(7) for _ in range(3))
+)
 SEEN = Seen(
     digest=DIGEST,
     digest_age=0.02,

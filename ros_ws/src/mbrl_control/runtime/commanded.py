@@ -69,7 +69,7 @@ class Commanded:
         until = t
         for plan in reversed(self._plans):
             since = plan.t0 if plan.t0 > reference.t + SLACK else reference.t
-            if since < until:
+            if since <= until:
                 then, there = plan.at(since), plan.at(until)
                 q, v, until = q + there.q - then.q, v + there.v - then.v, since
             if until <= reference.t:

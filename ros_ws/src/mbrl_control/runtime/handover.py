@@ -4,7 +4,7 @@
     late        that command lay more than a tick behind the plan's own start
     missed      for two periods no other plan took over: one did not come at all, or as late as the one after it
 
-All of it by the clock of the commands, of plans that are followed: not in a HOLD, nor while nothing moves.
+All of it by the clock of the commands, of plans that take over from others: not in a HOLD, nor while nothing moves.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ class Handover:
     def see(self, t: float, plan: Plan, session: int, period: float) -> None:
         """The reference at time ``t`` follows ``plan``."""
         if self._followed != (session, plan.seq):
+            if self._followed is not None:
+                self.latency.add(t - plan.state_stamp)
+                self.late += t > plan.t0 + 1.5 * self._dt
             self._followed, self._due = (session, plan.seq), t + OVERDUE * period
-            self.latency.add(t - plan.state_stamp)
-            self.late += t > plan.t0 + 1.5 * self._dt
         elif t > self._due + 1e-9:
             self.missed += 1
             self._due += period
