@@ -28,10 +28,8 @@ BUDGET = 0.025
 ASKED, LEAST = Sizes(256, 20), Sizes(16, 8)
 
 
-def sized(
-    clock: Clock, asked: Sizes = Sizes(256, 20), base: float = 0.001, a_sample: float = 1e-4
-) -> tuple[Sizing, list]:  # noqa: B008 - frozen
-    """A planner that takes ``base`` and ``a_sample`` for each sample of full length."""
+def sized(clock: Clock, asked: Sizes = ASKED, base: float = 0.001) -> tuple[Sizing, list]:
+    """A planner that takes ``base`` and 0.1 ms for each sample of full length."""
     said: list[tuple[str, str]] = []
     sizing = Sizing(
         ladder(asked, LEAST),
