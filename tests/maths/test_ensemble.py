@@ -263,7 +263,7 @@ def test_positions_follow_from_accelerations():
 
 
 def test_joints_measured_before_the_reference_are_moved_on():
-    """By a share of a step, along the reference as it came; and by one whole step at most."""
+    """By steps and a share of one, along the reference as it came; and by two whole steps at most."""
     dynamics = random_model()
     robot = dynamics.robot
     now = arm_at_rest(robot)
@@ -277,7 +277,16 @@ def test_joints_measured_before_the_reference_are_moved_on():
     s = dynamics.init(Observation(now.t, now.joints, earlier), {})
     later, _, _ = dynamics.step(s, speed, {})
     np.testing.assert_allclose(at(DT)["q"], later["q"], rtol=1e-12)
-    np.testing.assert_array_equal(at(0.5)["q"], at(DT)["q"])
+    half = {REFERENCE: np.concatenate([now.blocks[REFERENCE][: robot.nj] - speed * DT / 2, speed])}
+    stepped, _, _ = dynamics.step(dynamics.init(Observation(now.t, now.joints, half), {}), speed, {})
+    np.testing.assert_allclose(at(DT / 2)["q"], now.joints.q + 0.5 * (stepped["q"] - now.joints.q), rtol=1e-12)
+
+    longer = {REFERENCE: np.concatenate([now.blocks[REFERENCE][: robot.nj] - speed * 2 * DT, speed])}
+    s = dynamics.init(Observation(now.t, now.joints, longer), {})
+    for _ in range(2):
+        s, _, _ = dynamics.step(s, speed, {})
+    np.testing.assert_allclose(at(2 * DT)["q"], s["q"], rtol=1e-9)
+    np.testing.assert_allclose(at(0.5)["q"], at(2 * DT)["q"], rtol=1e-12)
     np.testing.assert_array_equal(at(DT)[REFERENCE], now.blocks[REFERENCE])
 
 

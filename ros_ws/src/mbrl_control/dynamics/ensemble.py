@@ -16,7 +16,8 @@ Planners that know of particles (``sampling.py``) take the second, and average c
 The noise z [P 1 H n] is the same for every sample, so that samples differ by their controls alone (PETS draws anew for
 each one). What is not drawn is zero. For a robot that is commanded by reference velocities, the reference moves as in
 ``dynamics/kinematic.py`` and is what plans are made of; the joints that follow it are predicted, so that planning
-makes up for their sag. Where the joints were measured before the time to plan for, they are moved on by up to one step.
+makes up for their sag. Where the joints were measured before the time to plan for, they are moved on by up to two
+steps: a plan begins up to a period after the state it is made from was looked at, and that state has an age of its own.
 
 ``aux`` of the plain model compares what the members say of one state: ``disagreement``, the deviation of their means,
 and ``one_vs_rest``, the distance of the oddest from the mean of the others, both as root mean squares over outputs in
@@ -54,6 +55,8 @@ from mbrl_control.onnx_graph import Recorder
 
 MEMBER = "member"
 """Of a state of particles: the member that each of them belongs to [P]."""
+BEHIND = 2
+"""Steps by which joints are moved on, at most."""
 WHITE, DEAL = "ensemble", "ensemble_deal"
 """Draws: of what is noise [P 1 H n], and of who belongs to whom [P 1 H 1]."""
 
@@ -187,15 +190,18 @@ class Ensemble:
         return self.xp.asarray(block)[..., block.shape[-1] - size :]
 
     def _moved_on(self, s: Latent, behind: Array) -> Latent:
-        """Joints that were measured up to one step before the reference, moved to its time as it came along."""
+        """Joints that were measured so many steps before the reference, moved to its time as it came along."""
         xp, nj = self.xp, self.robot.nj
-        share = xp.clip(behind, 0.0, 1.0)
         speed = s[REFERENCE][..., nj:]
-        ago = xp.concat([speed * (share * self.dt), xp.zeros_like(speed)], axis=-1)
         commanded = xp.matmul(speed, _like(xp, speed, np.linalg.pinv(self.robot.channels.coupling).T))
-        later, _ = self._next({**s, REFERENCE: s[REFERENCE] - ago}, commanded, {})
-        moved = {part.name: s[part.name] + (later[part.name] - s[part.name]) * share for part in self.spec.parts}
-        return {**s, **moved}
+        for step in range(BEHIND):
+            left = xp.clip(behind - float(step), 0.0, float(BEHIND - step))
+            ago = xp.concat([speed * (left * self.dt), xp.zeros_like(speed)], axis=-1)
+            later, _ = self._next({**s, REFERENCE: s[REFERENCE] - ago}, commanded, {})
+            share = xp.clip(left, 0.0, 1.0)
+            moved = {part.name: s[part.name] + (later[part.name] - s[part.name]) * share for part in self.spec.parts}
+            s = {**s, **moved}
+        return s
 
     def features(self, s: Latent) -> Features:
         kept = [part.name for part in self.spec.parts] + [REFERENCE] * self.spec.follows
