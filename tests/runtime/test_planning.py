@@ -125,10 +125,14 @@ def test_what_is_not_finite_is_no_plan_and_is_forgotten() -> None:
     under.plan(obs(), goal)
     under.sizing.planner.status = Status.NONFINITE  # type: ignore[attr-defined]
     assert under.plan(obs(), goal) is None
+    assert under.why == "not finite"
     under.sizing.planner.status = Status.OK  # type: ignore[attr-defined]
     plan = under.plan(obs(), goal)
     assert plan is not None
-    assert plan.seq == under.iterations, "counted anew"
+    assert (plan.seq, under.why) == (under.iterations, ""), "counted anew"
+    under.sizing.planner.status = Status.FAULT  # type: ignore[attr-defined]
+    assert under.plan(obs(), goal) is None
+    assert under.why == "the planner has failed"
 
 
 def test_what_overlaps_is_taken_over() -> None:

@@ -13,7 +13,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,7 +38,6 @@ from mbrl_control.core import (
     Planner,
     Rests,
     Robot,
-    State,
     Task,
 )
 from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
@@ -54,6 +52,7 @@ from mbrl_control.runtime.loop import ClockPacer, Loop, WallPacer
 from mbrl_control.runtime.planning import Pace, Planning
 from mbrl_control.runtime.safety import GuardConfig
 from mbrl_control.runtime.sizing import Sizes, Sizing, Timed, ladder, timed
+from mbrl_control.sampling import at_home
 from mbrl_control.wiring import PREFIX, Wiring, wired
 
 LOCKSTEP_WAIT, LOOK_AGAIN = 2.0, 0.0005
@@ -173,11 +172,8 @@ class PlannerNode(Node):
         return Planning(pace, sizing, np.random.default_rng(config.seed))
 
     def _try(self, planner: Planner) -> Timed:
-        """How long iterations take, at home with everything around it in one place."""
-        robot = self.robot
-        state = State(0.0, robot.home, np.zeros(robot.nj))
-        blocks = {block.name: np.zeros(block.size) for block in robot.blocks}
-        obs = self._observation(0.0, state, state.q, state.v, blocks, {})
+        """How long iterations take, of a robot at home."""
+        obs = at_home(self.robot, self.task)
         goal = self.goal if self.goal is not None else self._rest(obs)
         return timed(planner, obs, self._ahead(goal, obs, planner), np.random.default_rng(0), time.perf_counter)
 
@@ -225,8 +221,9 @@ class PlannerNode(Node):
         plan, reason = None, self.outlook.lacking(now)
         if not reason:
             obs = self._observe(now)
-            wanted, reason = self._wanted(obs), "not finite"
+            wanted = self._wanted(obs)
             plan = self.planning.plan(obs, lambda planner: self._ahead(wanted, obs, planner))
+            reason = self.planning.why
         if plan is None:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
             return
@@ -254,21 +251,10 @@ class PlannerNode(Node):
         t0, state, reference = now + self.planning.lead, self.outlook.state(now), self.outlook.reference(now)
         assert state is not None
         q, v = self.commanded.carried(reference, t0) if reference else (state.q, np.zeros_like(state.q))
-        return self._observation(t0, state, q, v, *self.outlook.sight.now())
-
-    def _observation(
-        self,
-        t: float,
-        state: State,
-        q: np.ndarray,
-        v: np.ndarray,
-        blocks: Mapping[str, np.ndarray],
-        stamps: Mapping[str, float],
-    ) -> Observation:
-        """What is seen, the reference at time ``t``, and what was commanded before it."""
-        commands = self.commanded.before(t, self.dynamics.dt, COMMANDS_KEPT)
+        commands = self.commanded.before(t0, self.dynamics.dt, COMMANDS_KEPT)
         own = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
-        return Observation(t, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t)})
+        blocks, stamps = self.outlook.sight.now()
+        return Observation(t0, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t0)})
 
     def _ahead(self, goal: np.ndarray, obs: Observation, planner: Planner) -> Goal:
         """The goal over the horizon of a planner."""

@@ -26,6 +26,8 @@ NEARLY_ALL = 99.0
 """Percent of the plans that are to be with the guard in time."""
 IN_LOCKSTEP = 3
 """Iterations where the number must not depend on time and nobody gives one."""
+USELESS = {Status.NONFINITE: "not finite", Status.FAULT: "the planner has failed"}
+"""What a planner may say of its plan so that nobody is sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Planning:
         self.iterations = 0
         """Of the newest plan."""
         self.info: Info | None = None
+        self.why = ""
+        """Why the newest plan is none; empty: it is one."""
         self.lead = pace.period
         """How far ahead the next plan begins [s]."""
         self._rng, self._clock = rng, clock
@@ -68,7 +72,7 @@ class Planning:
         """Whose carry it is."""
 
     def plan(self, obs: Observation, goal: Callable[[Planner], Goal]) -> Plan | None:
-        """Iterate until the next iteration would not end in time; None where nothing finite came of it.
+        """Iterate until the next iteration would not end in time; None where the planner says that it is none.
 
         ``goal`` gives the goal over the horizon of the planner that is used.
         """
@@ -86,8 +90,8 @@ class Planning:
         self.sizing.see(spent / done)
         if info.status & Status.NONFINITE:
             self._carry = None
-            return None
-        return plan
+        self.why = "; ".join(words for flag, words in USELESS.items() if info.status & flag)
+        return None if self.why else plan
 
     def _goes_on(self, done: int, spent: float) -> bool:
         """Whether there is another iteration after ``done`` of them."""
