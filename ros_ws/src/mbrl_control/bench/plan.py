@@ -1,0 +1,137 @@
+"""``mbrl bench plan``: one plan from nothing, the same work by our planners and by the peers' own.
+
+The same weights, state, goal and cost; a plan is all its iterations, with what is drawn for them. Before anything is
+timed, all evaluate the same few control sequences with nothing drawn, each by the code that it plans with, and what
+they come to must agree: that is ``parity``. Ours is asked by its public ``improve``: with a plan in force and draws of
+zero, every sample is that plan, and so is what comes out of it, with its cost.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mbrl_control.bench import work
+from mbrl_control.bench.measuring import limited, timed
+from mbrl_control.bench.peer import Peer
+from mbrl_control.bench.rows import Row
+from mbrl_control.bench.session import Bench, BenchConfig
+from mbrl_control.bench.work import KAPPA, SIGMA, Size
+from mbrl_control.core import Planner
+from mbrl_control.model import Model
+from mbrl_control.networks import Net
+
+SAME = 4
+"""Control sequences that all evaluate."""
+CASES: Mapping[str, tuple[Size, tuple[str, ...]]] = {
+    "PETS plan, fresh noise": (work.pets(), ("mbrl_lib",)),
+    "PETS plan, common noise": (work.pets(fresh=False), ("mbrl_lib",)),
+    "PDDM MPPI 200/7": (work.pddm(200, 7), ("torch_mppi", "mbrl_lib")),
+    "PDDM MPPI 500/15": (work.pddm(500, 15), ("torch_mppi", "mbrl_lib")),
+    "PDDM MPPI 1000/30": (work.pddm(1000, 30), ("torch_mppi", "mbrl_lib")),
+}
+"""Name, size, and the peers that have such a planner."""
+CURVES: Mapping[str, Mapping[int, Size]] = {
+    "N": {n: work.pddm(n, 15) for n in (125, 250, 500, 1000)},
+    "H": {h: work.pddm(500, h) for h in (4, 8, 15, 30)},
+    "E": {e: work.pddm(500, 15, e) for e in (1, 2, 3, 5)},
+}
+"""One letter varied, the others as in PDDM MPPI 500/15."""
+
+
+def parts(options: BenchConfig) -> int:  # noqa: ARG001 - they are always the same
+    return len(CASES) + len(CURVES)
+
+
+def measure(bench: Bench) -> None:
+    """All cases, then the curves."""
+    with limited(bench.threads):
+        for name, (size, scripts) in CASES.items():
+            compare(bench, name, size, scripts)
+        for letter, sizes in CURVES.items():
+            curve(bench, letter, sizes)
+
+
+def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> None:
+    """A row for each peer that takes part; one of ours alone without peers."""
+    weights = work.model(size.net)
+    ours, reference = Ours(size, weights), bench.reference()
+    peers = [peer for script in scripts if (peer := bench.peer(script)) is not None]
+    for peer in peers:
+        hand_over(peer, name, size, weights)
+    turns = [timed(ours.plan), *(theirs(peer, name) for peer in peers), reference.turn]
+    parities = [parity(ours, peer, name, size) for peer in peers]
+    mine, *others, product = bench.interleaved(name, turns)
+    row = Row("plan", f"{name} ({size.words})", mine, flops=size.flops, sgemm=reference.rate(product.median))
+    for peer, times, same in zip(peers, others, parities, strict=True):
+        bench.add(dataclasses.replace(row, peer=peer.name, theirs=times, parity=same))
+    if not peers:
+        bench.add(row)
+
+
+def curve(bench: Bench, letter: str, sizes: Mapping[int, Size]) -> None:
+    """How the time of ours depends on one of the sizes."""
+    turns = [timed(Ours(size, work.model(size.net)).plan) for size in sizes.values()]
+    times = bench.interleaved(f"cost against {letter}", turns)
+    bench.found.curves[letter] = [(value, t.ms) for value, t in zip(sizes, times, strict=True)]
+
+
+class Ours:
+    """A planner of ours, and where it plans."""
+
+    def __init__(self, size: Size, weights: Model) -> None:
+        self.size = size
+        self.planner: Planner = work.planner(size, weights)
+        self.obs, self.goal = work.situation(size)
+        self._rng = np.random.default_rng(2)
+        self._knobs = {**self.planner.knobs(), **({"kappa": np.asarray(KAPPA)} if size.planner == "mppi" else {})}
+
+    def plan(self) -> None:
+        """From nothing, all iterations, with their draws."""
+        planner, carry = self.planner, self.planner.init(self.obs)
+        for _ in range(self.size.iterations):
+            carry, _, _ = planner.improve(self.obs, self.goal, self._knobs, carry, planner.noise(self._rng))
+
+    def cost(self, u: np.ndarray) -> float:
+        """Of one sequence [H nu]."""
+        planner, carry = self.planner, {**self.planner.init(self.obs), "mean": u}
+        nothing = {name: np.zeros_like(draw) for name, draw in planner.noise(self._rng).items()}
+        return planner.improve(self.obs, self.goal, self._knobs, carry, nothing)[2].cost
+
+
+def hand_over(peer: Peer, name: str, size: Size, weights: Model) -> None:
+    """The peer's planner on the same network."""
+    given, net = work.handed_over(size, weights), size.net
+    common: dict[str, Any] = {"samples": size.samples, "horizon": size.horizon, "sigma": SIGMA, "kappa": KAPPA}
+    if peer.script == "torch_mppi":
+        peer.ask("plan", given, key=name, layers=net.layers, **common)
+        return
+    more = {"kind": size.planner, "iterations": size.iterations, "particles": size.particles}
+    peer.ask("plan", given, key=name, net=described(net), **common, **more)
+
+
+def described(net: Net) -> dict[str, Any]:
+    """A network as mbrl-lib is told of it."""
+    return {
+        "members": net.members,
+        "hidden": len(net.hidden),
+        "width": net.hidden[0],
+        "gaussian": net.gaussian,
+        "activation": net.activation,
+    }
+
+
+def theirs(peer: Peer, name: str) -> Callable[[], float]:
+    return lambda: peer.seconds("once", key=name)
+
+
+def parity(ours: Ours, peer: Peer, name: str, size: Size) -> float:
+    """Largest relative difference of the costs of the same sequences."""
+    rng = np.random.default_rng(3)
+    u = rng.uniform(-0.5, 0.5, (SAME, size.horizon, work.ACTIONS)).astype(np.float32)
+    said = peer.ask("costs", {"u": u}, key=name)[1]["cost"]
+    mine = np.array([ours.cost(np.asarray(row, dtype=float)) for row in u])
+    return float(np.max(np.abs(said - mine) / np.abs(mine)))
