@@ -100,7 +100,7 @@ def test_version(mbrl):
 MISTAKES = [
     (["dmo"], "'dmo': no such command; did you mean 'demo'?"),
     (["exprot", "runs/x", "--out", "models/y"], "'exprot': no such command; did you mean 'export'?"),
-    (["zzz"], "'zzz': no such command; known: demo, doctor, eval, export, launch, learn, list, view"),
+    (["zzz"], "'zzz': no such command; known: bench, demo, doctor, eval, export, launch, learn, list, view"),
     (["--verson"], "--verson: mbrl has no such option; did you mean '--version'?"),
     (["list", "plannrs"], "'plannrs': no such kind; did you mean 'planners'?"),
     (["list", "planners", "mpi"], "planner 'mpi': did you mean 'mppi'?, or a module as 'package.mpi'"),

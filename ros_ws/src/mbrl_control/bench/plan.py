@@ -18,7 +18,7 @@ from mbrl_control.bench import work
 from mbrl_control.bench.measuring import limited, timed
 from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.rows import Row
-from mbrl_control.bench.session import Bench, BenchConfig
+from mbrl_control.bench.session import Bench
 from mbrl_control.bench.work import KAPPA, SIGMA, Size
 from mbrl_control.core import Planner
 from mbrl_control.model import Model
@@ -42,7 +42,7 @@ CURVES: Mapping[str, Mapping[int, Size]] = {
 """One letter varied, the others as in PDDM MPPI 500/15."""
 
 
-def parts(options: BenchConfig) -> int:  # noqa: ARG001 - they are always the same
+def parts(bench: Bench) -> int:  # noqa: ARG001 - they are always the same
     return len(CASES) + len(CURVES)
 
 

@@ -17,7 +17,7 @@ from mbrl_control.bench import flops
 from mbrl_control.bench.measuring import limited
 from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.rows import Row
-from mbrl_control.bench.session import Bench, BenchConfig
+from mbrl_control.bench.session import Bench
 from mbrl_control.networks import Net
 from mbrl_control.onnx_graph import Recorder, Traced, graph
 
@@ -28,7 +28,7 @@ NAME = "policy"
 WORK = "policy, batch 1 (2x64 tanh, 20 in, 7 out, 1 thread)"
 
 
-def parts(options: BenchConfig) -> int:  # noqa: ARG001 - it is always the same
+def parts(bench: Bench) -> int:  # noqa: ARG001 - they are always the same
     return 1
 
 

@@ -22,7 +22,7 @@ class BenchConfig:
     """What ``mbrl bench`` is asked for."""
 
     pairs: int = param(7, "rounds A B A B that are measured, after one to warm up", low=1, high=1000)
-    threads: int = param(0, "threads of ours and of each peer; 0: a core each that the process may use", low=0, high=1024)
+    threads: int = param(0, "of ours, and of each peer; 0: as many as cores that the process may use", low=0, high=1024)
     seeds: int = param(3, "of loop: episodes of each planner", low=1, high=100)
     provider: str = param("cpu", "of plan: what ours computes on", choices=("cpu", "cuda"))
     peers_dir: str = param("", "folder of the peers' environment; empty: mbrl_control/peers in the user's cache")
@@ -44,7 +44,7 @@ class Found:
 class Kind(Protocol):
     """A module of this folder that measures one kind of work."""
 
-    def parts(self, options: BenchConfig) -> int:
+    def parts(self, bench: Bench) -> int:
         """How many parts it has, for the progress bar."""
         ...
 
@@ -107,6 +107,11 @@ class Bench:
         times = interleaved(turns, pairs, after)
         self.parts += 1
         return times
+
+    def part(self, what: str) -> None:
+        """Another part begins, of those that are no rounds."""
+        self.parts += 1
+        self.told(what, self.parts - 1)
 
     def add(self, row: Row) -> None:
         self.found.rows.append(row)

@@ -31,6 +31,11 @@ class Reference:
     rates: Mapping[str, float]
     """Of each library [FLOP/s], when it was chosen."""
 
+    @property
+    def best(self) -> float:
+        """When it was chosen [FLOP/s]."""
+        return self.rates[self.library]
+
     def rate(self, seconds: float) -> float:
         return flops.product(self.size) / seconds
 

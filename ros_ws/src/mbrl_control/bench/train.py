@@ -19,7 +19,7 @@ from mbrl_control.bench.measuring import limited
 from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.plan import described
 from mbrl_control.bench.rows import Row
-from mbrl_control.bench.session import Bench, BenchConfig
+from mbrl_control.bench.session import Bench
 from mbrl_control.fit import FitConfig, fit
 from mbrl_control.fit_log import Epoch
 from mbrl_control.model import Model
@@ -31,7 +31,7 @@ RATE = 1e-3
 SIZE = work.pets()
 
 
-def parts(options: BenchConfig) -> int:  # noqa: ARG001 - they are always the same
+def parts(bench: Bench) -> int:  # noqa: ARG001 - they are always the same
     return len(BATCHES)
 
 
@@ -58,7 +58,7 @@ def compare(bench: Bench, batch: int, data: Recording, start: Model) -> None:
     def ours() -> float:
         told: list[Epoch] = []
         fit(config, start.spec, [data], start=start, on_epoch=told.append)
-        return told[0].seconds
+        return told[0].wall_s
 
     turns, peer, same = [ours], bench.peer("mbrl_lib"), None
     if peer is not None:
@@ -104,5 +104,3 @@ def parity(peer: Peer, name: str, start: Model, batch: Mapping[str, np.ndarray])
     mine = float(np.sum(networks.nll(np, net, params, raw, y))) - float(bounds)
     said = peer.ask("loss", batch, key=name)[0]["loss"] - float(bounds) / net.members
     return abs(said - mine) / abs(mine)
-
-

@@ -1,8 +1,8 @@
 """The work that planners are compared at: a robot, a task and a model of the published sizes, made up from a seed.
 
 PETS' arm has a state of 20 numbers and 7 actions; here these are ten joints with their speeds, and seven channels of
-torques. The network reads just these 27 numbers and predicts the 20. The cost is quadratic. Nothing of it is a robot: what a
-plan costs is in the sizes alone.
+torques. The network reads just these 27 numbers and predicts the 20. The cost is quadratic. It is no robot that could
+be built: what a plan takes is in the sizes alone.
 """
 
 from __future__ import annotations
@@ -111,7 +111,9 @@ def robot() -> Robot:
 class Quadratic(Published):
     """Joints at their goal, at rest, without effort."""
 
-    dt, steps, threshold = DT, 100, None
+    dt: float = DT
+    steps: int = 100
+    threshold: float | None = None
 
     def __init__(self, robot: Robot) -> None:
         terms = {name: Term("quadratic", weight) for name, weight in WEIGHTS.items()}

@@ -159,7 +159,7 @@ def costs(arrays, key):
     whose = np.arange(len(arrays["u"]) * particles) % particles % inner.num_members
     order = torch.from_numpy(np.argsort(whose, kind="stable"))
     inner.sample_propagation_indices = lambda _size, _rng: order
-    env.step = lambda u, state, sample: ModelEnv.step(env, u, state, sample=False)
+    env.step = lambda u, state, **_: ModelEnv.step(env, u, state, sample=False)
     try:
         found = env.evaluate_action_sequences(torch.from_numpy(arrays["u"]), x, particles)
     finally:
@@ -225,13 +225,18 @@ def epochs(_arrays, key, count, evaluate):
 # --- Closed loop --------------------------------------------------------------------------------------
 
 
-def pets(arrays, key, trained, reward, samples, iterations, horizon, particles, seed):
+def pets(arrays, key, reward, samples, iterations, horizon, particles):
     """The agent on what ``trainer`` has made."""
-    torch.manual_seed(seed)
-    model, _, _ = TRAINERS[trained]
+    model, _, _ = TRAINERS[key]
     env = environment(model, swing_up(**reward), int(arrays["nx"]), arrays["bound"])
     made = agent(env, optimiser("cem", samples, iterations), horizon, particles, arrays["bound"])
     AGENTS[key] = None, env, made, particles
+    return {}, {}
+
+
+def reset(_arrays, key):
+    """A new episode."""
+    AGENTS[key][2].reset()
     return {}, {}
 
 
@@ -244,5 +249,5 @@ def act(arrays, key):
 
 
 if __name__ == "__main__":
-    questions = (hello, plan, costs, once, trainer, loss, epochs, pets, act)
+    questions = (hello, plan, costs, once, trainer, loss, epochs, pets, reset, act)
     serve({question.__name__: question for question in questions})

@@ -38,18 +38,21 @@ def plan(arrays, key, samples, horizon, sigma, kappa, layers):
         sums = (weights[0] * (away * away).sum(-1), weights[1] * (speed * speed).sum(-1), weights[2] * (u * u).sum(-1))
         return 0.5 * (sums[0] + sums[1] + sums[2]) / horizon
 
-    PLANS[key] = given["x"], MPPI(
-        dynamics,
-        cost,
-        nx,
-        torch.diag((sigma * given["bound"]) ** 2),
-        num_samples=samples,
-        horizon=horizon,
-        lambda_=1.0 / kappa,
-        u_min=-given["bound"],
-        u_max=given["bound"],
-        U_init=torch.zeros(horizon, nu),
-        rollout_samples=members,
+    PLANS[key] = (
+        given["x"],
+        MPPI(
+            dynamics,
+            cost,
+            nx,
+            torch.diag((sigma * given["bound"]) ** 2),
+            num_samples=samples,
+            horizon=horizon,
+            lambda_=1.0 / kappa,
+            u_min=-given["bound"],
+            u_max=given["bound"],
+            U_init=torch.zeros(horizon, nu),
+            rollout_samples=members,
+        ),
     )
     return {}, {}
 
