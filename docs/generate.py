@@ -16,6 +16,7 @@ import commands
 import diagram
 
 from mbrl_control import registry
+from mbrl_control.bench.session import BenchConfig
 from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
 from mbrl_control.fit import FitConfig
@@ -89,6 +90,7 @@ def page() -> str:
     parts = [INTRO, "## Command line\n", *section("mbrl demo", DemoConfig, prefix="--")]
     parts += section("mbrl eval", EvalConfig, prefix="--")
     parts += section("mbrl learn", LearnConfig, prefix="--")
+    parts += section("mbrl bench", BenchConfig, prefix="--")
     parts += [*section("mbrl doctor", DoctorConfig, prefix="--"), NODES]
     parts += section("controller: the node", controller.NodeConfig)
     parts += section("controller: the guard", GuardConfig)

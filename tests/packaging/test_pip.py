@@ -222,9 +222,14 @@ BESIDES = {"lifecycle_msgs", "ros2launch"}
 
 
 def imported(tree: Path) -> set[str]:
-    """The top-level modules of others that our packages import anywhere."""
+    """The top-level modules of others that our packages import anywhere.
+
+    Scripts that run in the environment of a benchmark's peers are none of these.
+    """
     found = set()
     for path in [*(tree / "ros_ws/src").rglob("*.py"), *(tree / "sim").rglob("*.py")]:
+        if path.parent == tree / "ros_ws/src/mbrl_control/bench/peers":
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

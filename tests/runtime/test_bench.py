@@ -387,7 +387,7 @@ def test_what_is_finished_is_kept(fault, status, mbrl, monkeypatch, tmp_path):
 
 
 MISTAKES = [
-    (["plann"], "'plann': no such what; did you mean 'plan'?"),
+    (["plann"], "'plann': no such benchmark; did you mean 'plan'?"),
     (["policy", "--pairs", "0"], "--pairs = '0': it takes a whole number from 1 to 1000"),
     (["plan", "--provider", "cud"], "--provider = 'cud': it takes one of cpu, cuda"),
     (["all", "--provider", "cuda"], "--provider cuda: 'mbrl bench all' computes on the CPU; it takes 'plan'"),

@@ -5,8 +5,9 @@ planner that knows the equations. Each fits its own ensemble to them, ours and m
 simulation from the same starts, seed by seed in turn. Computation takes no simulated time, so a return is the worth of
 the plans alone, and the time of a plan stands beside it.
 
-mbrl-lib's agent has PETS' published settings: 400 samples, 5 iterations, 25 steps, 20 particles, 5 networks; each of 4
-layers of 200, its own default. Ours are lean: iCEM, a particle for each of five networks, fewer samples, smaller networks.
+mbrl-lib's agent has PETS' published settings: 400 samples, 5 iterations, 25 steps, 20 particles and 5 networks; each of
+4 layers of 200, its own default. Ours are lean: iCEM, one particle for each of five networks, fewer samples, smaller
+networks.
 """
 
 from __future__ import annotations

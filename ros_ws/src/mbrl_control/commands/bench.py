@@ -47,7 +47,7 @@ examples:
 def add(parser: argparse.ArgumentParser) -> None:
     from mbrl_control.bench.session import BenchConfig
 
-    parser.add_argument("what", metavar="WHAT", choices=(*KINDS, "all"), help=f"one of {', '.join(KINDS)}, or all")
+    parser.add_argument("benchmark", metavar="WHAT", choices=(*KINDS, "all"), help=f"one of {', '.join(KINDS)}, or all")
     parser.add_argument("--peers", action="store_true", help="measure others as well, in an environment made for them")
     parser.add_argument("--plots", metavar="DIR", default=None, help="also draw performance.png and pareto.png there")
     add_flags(parser, BenchConfig)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     from mbrl_control.bench.session import Bench, BenchConfig
 
     options, console = from_flags(BenchConfig, args), Console(highlight=False)
-    kinds = KINDS if args.what == "all" else (args.what,)
+    kinds = KINDS if args.benchmark == "all" else (args.benchmark,)
     check(args, options)
     bench = Bench(options, peers(args, options, console))
     status, failed = 0, ""
@@ -79,7 +79,13 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
             console.print(f"drawn: {path}", markup=False, soft_wrap=True)
     if failed:
         print(f"mbrl: {failed}", file=sys.stderr)
-    return status, {**facts, "what": args.what, "status": status, "interrupted": status == 130, "error": failed}
+    return status, {
+        **facts,
+        "benchmark": args.benchmark,
+        "status": status,
+        "interrupted": status == 130,
+        "error": failed,
+    }
 
 
 def check(args: argparse.Namespace, options: BenchConfig) -> None:
@@ -91,8 +97,8 @@ def check(args: argparse.Namespace, options: BenchConfig) -> None:
     if options.provider == "cuda":
         from mbrl_control.bench.gpu import check as check_gpu
 
-        if args.what != "plan":
-            raise MbrlError(f"--provider cuda: 'mbrl bench {args.what}' computes on the CPU; it takes 'plan'")
+        if args.benchmark != "plan":
+            raise MbrlError(f"--provider cuda: 'mbrl bench {args.benchmark}' computes on the CPU; it takes 'plan'")
         check_gpu()
 
 
