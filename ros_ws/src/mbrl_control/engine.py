@@ -242,14 +242,17 @@ class _OnCpu(_Runner):
         proposed = sampler.propose(*given.proposal())
         self._shape = shape = proposed.controls.shape
         self._size, self._count = _part(config, sampler, shape[0])
+        each = _each(sampler)
+        self._each = {f"noise/{name}": given.noise[name].shape[1:] for name in each}
         self._pool = ThreadPoolExecutor(config.threads, "engine") if config.threads > 1 else None
         if self._count == 1:
             self._graphs = {"plan": plan_graph.plan(build, given, {})}
         else:
             more = {f"more/{name}": np.shape(x) for name, x in proposed.more.items()}
+            mine = {name: x[: self._size] if name in each else x for name, x in given.noise.items()}
             self._graphs = {
                 "propose": plan_graph.propose(build, given),
-                "evaluate": plan_graph.evaluate(build, given, (self._size, *shape[1:])),
+                "evaluate": plan_graph.evaluate(build, replace(given, noise=mine), (self._size, *shape[1:])),
                 "choose": plan_graph.choose(build, given, shape, more),
             }
         self._open()
@@ -263,9 +266,10 @@ class _OnCpu(_Runner):
             self._steps, self._parts = [_Bound(sessions["plan"], places)], []
             return
         (samples, *rest), whole = self._shape, self._size * self._count
-        all_of = {"controls": np.zeros((whole, *rest), np.float32), "cost": np.zeros(whole, np.float32)}
-        places |= all_of
+        shapes = {"controls": rest, "cost": (), **self._each}
+        all_of = {name: np.zeros((whole, *shape), np.float32) for name, shape in shapes.items()}
         tried = {name: place[:samples] for name, place in all_of.items()}
+        places |= {**tried, "cost": all_of["cost"]}
         self._steps = [_Bound(sessions[name], places, tried) for name in ("propose", "choose")]
         parts = [slice(i * self._size, (i + 1) * self._size) for i in range(self._count)]
         self._parts = [
@@ -289,6 +293,11 @@ class _OnCpu(_Runner):
             places["cost"][live:] = INFINITE
             self._steps[1]()
         return places
+
+
+def _each(sampler: Sampler) -> tuple[str, ...]:
+    """Draws of the model of which every sample has its own, on their first axis; by default all meet the same ones."""
+    return getattr(sampler.on.dynamics, "each", ())
 
 
 def _part(config: Config, sampler: Sampler, samples: int) -> tuple[int, int]:
