@@ -227,8 +227,8 @@ def test_a_python_that_is_not_there_is_one_line(tmp_path):
 # --- The same work ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [MPPI, CEM, FRESH], ids=["mppi", "cem", "fresh"])
-def test_what_is_evaluated_is_the_cost_of_each_member_written_out(size):
+@pytest.mark.parametrize(("size", "threads"), [(MPPI, 1), (CEM, 2), (FRESH, 2)], ids=["mppi", "cem", "fresh"])
+def test_what_is_evaluated_is_the_cost_of_each_member_written_out(size, threads):
     """Against loops over members and steps, of arrays that are handed over to peers."""
     model = work.model(size.net)
     given = {name: array.astype(float) for name, array in work.handed_over(size, model).items()}
@@ -246,19 +246,32 @@ def test_what_is_evaluated_is_the_cost_of_each_member_written_out(size):
             terms = (x[:nj] - given["goal"]) @ (x[:nj] - given["goal"]), x[nj:] @ x[nj:], row @ row
             total += 0.5 * float(given["weights"] @ terms)
     expected = total / size.horizon / size.net.members
-    assert plan.Ours(size, model).cost(u) == pytest.approx(expected, rel=1e-5)
+    assert plan.Ours(size, model, threads).cost(u) == pytest.approx(expected, rel=1e-5)
 
 
 def test_fresh_noise_is_another_one_for_each_sample_and_common_noise_is_not():
     rng, model = np.random.default_rng(0), work.model(CEM.net)
     fresh, common = (work.planner(size, model).noise(rng)["ensemble"] for size in (FRESH, CEM))
-    assert fresh.shape == (4, 10, 3, work.STATE)
+    assert fresh.shape == (10, 4, 3, work.STATE)
     assert common.shape == (4, 1, 3, work.STATE)
-    assert len(np.unique(fresh[0, :, 0, 0])) == 10
+    assert len(np.unique(fresh[:, 0, 0, 0])) == 10
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_each_sample_meets_its_own_noise_wherever_it_is_computed(threads):
+    """By the engine in one part and in several, of ten samples in parts that they do not fill, as on NumPy."""
+    model, (obs, goal) = work.model(FRESH.net), work.situation(FRESH)
+    plain, ours = work.planner(FRESH, model), plan.Ours(FRESH, model, threads).planner
+    noise = plain.noise(np.random.default_rng(0))
+    mine, _, told = ours.improve(obs, goal, ours.knobs(), ours.init(obs), noise)
+    expected, _, said = plain.improve(obs, goal, plain.knobs(), plain.init(obs), noise)
+    np.testing.assert_allclose(mine["mean"], expected["mean"], atol=1e-5)
+    np.testing.assert_allclose(mine["std"], expected["std"], atol=1e-5)
+    assert told.cost == pytest.approx(said.cost, rel=1e-4)
 
 
 def test_a_plan_makes_all_its_iterations(monkeypatch):
-    ours, calls = plan.Ours(FRESH, work.model(FRESH.net)), []
+    ours, calls = plan.Ours(FRESH, work.model(FRESH.net), 1), []
     improve = ours.planner.improve
     monkeypatch.setattr(ours.planner, "improve", lambda *given: calls.append(given) or improve(*given))
     ours.plan()
@@ -331,11 +344,12 @@ def test_an_agent_in_another_process_plays_in_our_world(short_loop, script):
 def test_the_operations_of_a_lean_plan_are_of_what_it_tries(short_loop):
     bench = Bench(BenchConfig(threads=1))
     first, _ = loop.ours(bench, loop.collected(bench))
-    tried, evaluate = [], first.parts.planner.on.evaluate
-    first.parts.planner.on.evaluate = lambda start, u, *rest: tried.append(len(u)) or evaluate(start, u, *rest)
+    plain = first.parts.planner.planner
+    tried, evaluate = [], plain.on.evaluate
+    plain.on.evaluate = lambda u, case: tried.append(len(u)) or evaluate(u, case)
+    first.parts = loop.replace(first.parts, planner=plain)
     first.play(0)
-    net = Net(5, 6, (8,), 4)
-    assert first.flops * loop.STEPS == flops.rollouts(net, sum(tried), 5, 3)
+    assert first.flops * loop.STEPS == flops.rollouts(Net(5, 6, (8,), 4), sum(tried), 5, 3)
 
 
 # --- The command --------------------------------------------------------------------------------------

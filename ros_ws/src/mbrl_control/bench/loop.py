@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mbrl_control import registry
+from mbrl_control import engine
 from mbrl_control.bench import flops
 from mbrl_control.bench.measuring import Times, limited
 from mbrl_control.bench.peer import Peer
@@ -28,11 +28,13 @@ from mbrl_control.bench.rows import Row
 from mbrl_control.bench.session import Bench
 from mbrl_control.core import Carry, Goal, Info, Knobs, Mode, Noise, Observation, Plan, Status, Task
 from mbrl_control.dynamics import ensemble
+from mbrl_control.engine import engaged
 from mbrl_control.evaluate import Parts, assemble, run_episode
 from mbrl_control.exploration import Restless, Wander
 from mbrl_control.fit import FitConfig, fit
 from mbrl_control.model import Model, spec_for
 from mbrl_control.networks import Net
+from mbrl_control.planners.icem import Config, Icem, make
 from mbrl_control.replay import Recording, recorded
 from mbrl_control.tasks import cartpole_swing_up
 
@@ -224,15 +226,23 @@ def ours(bench: Bench, data: Sequence[Recording]) -> list[Contender]:
             bench.told(f"our fit of nets {lean.layers}x{lean.width}", bench.parts)
             config = FitConfig(layers=lean.layers, width=lean.width, epochs=EPOCHS, batch=BATCH)
             models[size] = fit(config, spec, data)
-        model = models[size]
-        dynamics = ensemble.of(model, know.robot)
-        overrides = {"samples": lean.samples, "horizon": lean.horizon, "dt": know.task.dt}
-        planner = registry.make("planners", PLANNER, know.task, dynamics, np, overrides=overrides)
-        made = replace(know, dynamics=dynamics, planner=planner, names={**know.names, "dynamics": "ensemble"})
-        tried = sum(planner.population(np.asarray(i)) + planner.kept + 2 for i in range(lean.iterations))
-        work = flops.rollouts(model.net, tried, dynamics.particles, lean.horizon)
-        found.append(Contender(lean.words, made, lean.iterations, work))
+        found.append(contender(lean, know, models[size], bench.threads))
     return found
+
+
+def contender(lean: Lean, know: Parts, model: Model, threads: int) -> Contender:
+    """A planner of ours as it is run on a robot."""
+
+    def build(xp: Any) -> Icem:
+        config = Config(samples=lean.samples, horizon=lean.horizon, dt=know.task.dt)
+        return make(config, know.task, ensemble.of(model, know.robot, xp), xp)
+
+    planner, _ = engaged(engine.Config(use="onnx", threads=threads), build)
+    plain = build(np)
+    parts = replace(know, planner=planner, dynamics=plain.on.dynamics, names={**know.names, "dynamics": "ensemble"})
+    tried = sum(plain.live({"t0": 0.0, "iteration": i - 1.0}, 0.0) for i in range(lean.iterations))
+    work = flops.rollouts(model.net, tried, model.net.members, lean.horizon)
+    return Contender(lean.words, parts, lean.iterations, work)
 
 
 def theirs(bench: Bench, peer: Peer, data: Sequence[Recording]) -> Contender:

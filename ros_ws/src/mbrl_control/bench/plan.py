@@ -20,7 +20,7 @@ from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.rows import Row
 from mbrl_control.bench.session import Bench
 from mbrl_control.bench.work import KAPPA, SIGMA, Size
-from mbrl_control.core import Planner
+from mbrl_control.engine import Config, engaged
 from mbrl_control.model import Model
 from mbrl_control.networks import Net
 
@@ -58,7 +58,7 @@ def measure(bench: Bench) -> None:
 def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> None:
     """A row for each peer that takes part; one of ours alone without peers."""
     weights = work.model(size.net)
-    ours, reference = Ours(size, weights), bench.reference()
+    ours, reference = Ours(size, weights, bench.threads), bench.reference()
     peers = [peer for script in scripts if (peer := bench.peer(script)) is not None]
     for peer in peers:
         hand_over(peer, name, size, weights)
@@ -66,6 +66,7 @@ def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> No
     parities = [parity(ours, peer, name, size) for peer in peers]
     mine, *others, product = bench.interleaved(name, turns)
     row = Row("plan", f"{name} ({size.words})", mine, flops=size.flops, sgemm=reference.rate(product.median))
+    row = dataclasses.replace(row, more={"runs": ours.runs})
     for peer, times, same in zip(peers, others, parities, strict=True):
         bench.add(dataclasses.replace(row, peer=peer.name, theirs=times, parity=same))
     if not peers:
@@ -74,17 +75,19 @@ def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> No
 
 def curve(bench: Bench, letter: str, sizes: Mapping[int, Size]) -> None:
     """How the time of ours depends on one of the sizes."""
-    turns = [timed(Ours(size, work.model(size.net)).plan) for size in sizes.values()]
+    turns = [timed(Ours(size, work.model(size.net), bench.threads).plan) for size in sizes.values()]
     times = bench.interleaved(f"cost against {letter}", turns)
     bench.found.curves[letter] = [(value, t.ms) for value, t in zip(sizes, times, strict=True)]
 
 
 class Ours:
-    """A planner of ours, and where it plans."""
+    """A planner of ours, as it is run on a robot, and where it plans."""
 
-    def __init__(self, size: Size, weights: Model) -> None:
+    def __init__(self, size: Size, weights: Model, threads: int, provider: str = "cpu") -> None:
         self.size = size
-        self.planner: Planner = work.planner(size, weights)
+        engine = Config(use="onnx", provider=provider, threads=threads)
+        self.planner, report = engaged(engine, lambda xp: work.planner(size, weights, xp, threads))
+        self.runs = report.runs
         self.obs, self.goal = work.situation(size)
         self._rng = np.random.default_rng(2)
         self._knobs = {**self.planner.knobs(), **({"kappa": np.asarray(KAPPA)} if size.planner == "mppi" else {})}

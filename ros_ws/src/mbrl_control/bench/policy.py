@@ -19,7 +19,7 @@ from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.rows import Row
 from mbrl_control.bench.session import Bench
 from mbrl_control.networks import Net
-from mbrl_control.onnx_graph import Recorder, Traced, graph
+from mbrl_control.onnx_graph import Recorder, graph
 
 NET = Net(1, 20, (64, 64), 7, "deterministic", "tanh")
 CALLS = 20_000
@@ -109,8 +109,8 @@ class Ours:
 def written(weights: dict[str, np.ndarray]) -> bytes:
     """The network as a graph, by the source that predicts on NumPy."""
     recorder = Recorder()
-    u = networks.forward(recorder, NET, weights, Traced(recorder, "x"))
-    return graph({"x": (1, NET.inputs)}, {"u": (u, (1, NET.outputs))}, recorder, {})
+    x = recorder.input("x", (1, NET.inputs))
+    return graph(recorder, {"u": networks.forward(recorder, NET, weights, x)}, {}, "policy")
 
 
 def asked(peer: Peer, x: np.ndarray) -> np.ndarray:

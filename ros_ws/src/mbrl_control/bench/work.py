@@ -8,6 +8,7 @@ be built: what a plan takes is in the sizes alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,27 +152,33 @@ def model(net: Net, seed: int = 0) -> Model:
 
 
 class Fresh(Ensemble):
-    """An ensemble whose noise is another one for each sample: [P N H n]."""
+    """An ensemble whose noise is another one for each sample: [N P H n]."""
 
-    samples = 0
+    each = (WHITE,)
+    """Draws whose first axis is that of samples."""
+    samples = threads = 1
 
     def noise(self, rng: np.random.Generator, horizon: int) -> dict[str, Array]:
-        shape = (self.particles, self.samples, horizon, self.model.net.outputs)
-        return {WHITE: rng.standard_normal(shape, dtype=np.float32)}
+        """Drawn by as many threads as plan, each with a generator of its own."""
+        drawn = np.empty((self.samples, self.particles, horizon, self.model.net.outputs), np.float32)
+        shares = zip(rng.spawn(self.threads), np.array_split(drawn, self.threads), strict=True)
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(lambda share: share[0].standard_normal(dtype=np.float32, out=share[1]), shares))
+        return {WHITE: drawn}
 
     def rollout(self, s: Any, u: Array, noise: Mapping[str, Array]) -> tuple[Features, Mapping[str, Array]]:
         """Of a sequence that is no sample, with the noise of the first."""
-        return super().rollout(s, u, {name: draw[:, : u.shape[-3]] for name, draw in noise.items()})
+        return super().rollout(s, u, {n: self.xp.moveaxis(x[: u.shape[-3]], 0, 1) for n, x in noise.items()})
 
 
-def planner(size: Size, weights: Model, xp: Any = np) -> Planner:
+def planner(size: Size, weights: Model, xp: Any = np, threads: int = 1) -> Planner:
     """Our planner on our model."""
     machine = robot()
     settings = ensemble.Config(propagation="ts_inf" if size.net.gaussian else "mean", particles=size.particles)
-    kind = Fresh if size.fresh else Ensemble
-    dynamics = kind(settings, weights, machine, xp, lambda m: ensemble.Weights(m, settings.precision, xp))
-    if isinstance(dynamics, Fresh):
-        dynamics.samples = size.samples
+    dynamics = ensemble.of(weights, machine, xp, settings)
+    if size.fresh:
+        dynamics = Fresh(settings, weights, machine, xp, dynamics._members)
+        dynamics.samples, dynamics.threads = size.samples, threads
     task = Quadratic(machine)
     if size.planner == "cem":
         published = cem.Config(
