@@ -430,6 +430,31 @@ def test_without_a_gpu_it_says_so(mbrl, monkeypatch):
         gpu.check()
 
 
+def test_work_of_a_gpu_is_of_the_sizes_that_are_told(monkeypatch):
+    """By what is here: the numbers that a GPU computes, and not how fast it does."""
+    monkeypatch.setattr(plan, "ON_GPU", {"tiny": MPPI})
+    monkeypatch.setattr(gpu, "reference", lambda: sgemm.Reference("here", lambda: 1.0, 64, 1, {}))
+    ours = plan.Ours
+    monkeypatch.setattr(plan, "Ours", lambda size, weights, threads, _="", **more: ours(size, weights, threads, **more))
+    bench = Bench(BenchConfig(pairs=1, provider="cuda"))
+    bench.measure("plan")
+    [row] = bench.found.rows
+    assert row.parity < 1e-5
+    assert row.sgemm == flops.product(64)
+    assert bench.parts == plan.parts(bench) == 1
+
+
+@pytest.mark.gpu
+def test_plans_on_a_gpu_are_those_of_numpy(monkeypatch):
+    gpu.check()
+    monkeypatch.setattr(plan, "ON_GPU", {"small": work.Size("cem", 256, 10, 1, work.pets().net, 5)})
+    bench = Bench(BenchConfig(pairs=2, provider="cuda"))
+    bench.measure("plan")
+    [row] = bench.found.rows
+    assert row.parity < 1e-2  # TF32
+    assert "cuda" in row.more["runs"]
+
+
 def test_every_kind_is_a_module_with_parts():
     for name in KINDS:
         module = session.kind(name)

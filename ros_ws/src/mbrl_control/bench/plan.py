@@ -9,12 +9,12 @@ zero, every sample is that plan, and so is what comes out of it, with its cost.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mbrl_control.bench import work
+from mbrl_control.bench import gpu, work
 from mbrl_control.bench.measuring import limited, timed
 from mbrl_control.bench.peer import Peer
 from mbrl_control.bench.rows import Row
@@ -42,13 +42,22 @@ CURVES: Mapping[str, Mapping[int, Size]] = {
 """One letter varied, the others as in PDDM MPPI 500/15."""
 
 
-def parts(bench: Bench) -> int:  # noqa: ARG001 - they are always the same
-    return len(CASES) + len(CURVES)
+ON_GPU: Mapping[str, Size] = {
+    f"a plan step on the GPU, N={n}": Size("cem", n, 30, 1, work.pets().net, 5) for n in (1024, 4096, 16384)
+}
+"""One iteration, every sample through all networks."""
+
+
+def parts(bench: Bench) -> int:
+    return len(ON_GPU) if bench.options.provider == "cuda" else len(CASES) + len(CURVES)
 
 
 def measure(bench: Bench) -> None:
-    """All cases, then the curves."""
+    """All cases, then the curves; or what there is for a GPU."""
     with limited(bench.threads):
+        if bench.options.provider == "cuda":
+            on_gpu(bench)
+            return
         for name, (size, scripts) in CASES.items():
             compare(bench, name, size, scripts)
         for letter, sizes in CURVES.items():
@@ -57,8 +66,9 @@ def measure(bench: Bench) -> None:
 
 def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> None:
     """A row for each peer that takes part; one of ours alone without peers."""
-    weights = work.model(size.net)
-    ours, reference = Ours(size, weights, bench.threads), bench.reference()
+    weights, reference = work.model(size.net), bench.reference()
+    bench.told(f"{name}: graphs are written", bench.parts)
+    ours = Ours(size, weights, bench.threads)
     peers = [peer for script in scripts if (peer := bench.peer(script)) is not None]
     for peer in peers:
         hand_over(peer, name, size, weights)
@@ -75,17 +85,33 @@ def compare(bench: Bench, name: str, size: Size, scripts: tuple[str, ...]) -> No
 
 def curve(bench: Bench, letter: str, sizes: Mapping[int, Size]) -> None:
     """How the time of ours depends on one of the sizes."""
+    bench.told(f"cost against {letter}: graphs are written", bench.parts)
     turns = [timed(Ours(size, work.model(size.net), bench.threads).plan) for size in sizes.values()]
     times = bench.interleaved(f"cost against {letter}", turns)
     bench.found.curves[letter] = [(value, t.ms) for value, t in zip(sizes, times, strict=True)]
 
 
+def on_gpu(bench: Bench) -> None:
+    """Ours alone, as a CUDA graph; ``parity`` is with our own planner on NumPy."""
+    card = gpu.reference()
+    for name, size in ON_GPU.items():
+        weights = work.model(size.net)
+        ours, plain = Ours(size, weights, 1, "cuda"), Ours(size, weights, 1, use="numpy")
+        u = sequences(size)
+        same = difference([ours.cost(row) for row in u], [plain.cost(row) for row in u])
+        mine, product = bench.interleaved(name, [timed(ours.plan), card.turn])
+        words, rate = f"{name} ({size.words})", card.rate(product.median)
+        bench.found.sgemm = [{**card.facts(), "gflops": {card.library: rate / 1e9}}]
+        row = Row("plan", words, mine, flops=size.flops, sgemm=rate, parity=same, more={"runs": ours.runs})
+        bench.add(row)
+
+
 class Ours:
     """A planner of ours, as it is run on a robot, and where it plans."""
 
-    def __init__(self, size: Size, weights: Model, threads: int, provider: str = "cpu") -> None:
+    def __init__(self, size: Size, weights: Model, threads: int, provider: str = "cpu", *, use: str = "onnx") -> None:
         self.size = size
-        engine = Config(use="onnx", provider=provider, threads=threads)
+        engine = Config(use=use, provider=provider, threads=threads)
         self.planner, report = engaged(engine, lambda xp: work.planner(size, weights, xp, threads))
         self.runs = report.runs
         self.obs, self.goal = work.situation(size)
@@ -132,9 +158,17 @@ def theirs(peer: Peer, name: str) -> Callable[[], float]:
 
 
 def parity(ours: Ours, peer: Peer, name: str, size: Size) -> float:
-    """Largest relative difference of the costs of the same sequences."""
-    rng = np.random.default_rng(3)
-    u = rng.uniform(-0.5, 0.5, (SAME, size.horizon, work.ACTIONS)).astype(np.float32)
-    said = peer.ask("costs", {"u": u}, key=name)[1]["cost"]
-    mine = np.array([ours.cost(np.asarray(row, dtype=float)) for row in u])
-    return float(np.max(np.abs(said - mine) / np.abs(mine)))
+    """Of what both make of the same sequences."""
+    u = sequences(size)
+    said = peer.ask("costs", {"u": u.astype(np.float32)}, key=name)[1]["cost"]
+    return difference(said, [ours.cost(row) for row in u])
+
+
+def sequences(size: Size) -> np.ndarray:
+    """Control sequences [n H nu] that all evaluate."""
+    return np.random.default_rng(3).uniform(-0.5, 0.5, (SAME, size.horizon, work.ACTIONS))
+
+
+def difference(one: Sequence[float] | np.ndarray, other: Sequence[float]) -> float:
+    """The largest relative one."""
+    return float(np.max(np.abs(np.subtract(one, other)) / np.abs(other)))
