@@ -15,7 +15,7 @@ from pathlib import Path
 import commands
 import diagram
 
-from mbrl_control import registry
+from mbrl_control import engine, registry
 from mbrl_control.bench.session import BenchConfig
 from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
@@ -69,6 +69,8 @@ The {len(params(sim.Config))} parameters of the simulation are told by example i
 WIRING = f"""\
 ROS parameters of all nodes that know the robot, as `{PREFIX}.joints`. Give them under `/**`; empty ones change
 nothing."""
+ENGINE = """\
+ROS parameters of the planner node, as `engine.threads`; of `mbrl eval` and `mbrl learn` too, as `engine.use:=numpy`."""
 FITTING = "Arguments of `FitConfig`, for [a fit](learning.md#the-fit)."
 PARTS = """\
 ## {title}
@@ -95,6 +97,7 @@ def page() -> str:
     parts += section("controller: the node", controller.NodeConfig)
     parts += section("controller: the guard", GuardConfig)
     parts += section("planner: the node", planner.NodeConfig)
+    parts += section("what runs a planner", engine.Config, says=ENGINE)
     parts += section("viewer", viewer.NodeConfig)
     parts += section("sim", sim.Config)
     parts += section("how a robot is connected", Wiring, says=WIRING)

@@ -26,12 +26,13 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import registry
+from mbrl_control import engine, registry
 from mbrl_control.config import param
 from mbrl_control.core import (
     Dynamics,
     Goal,
     GoalError,
+    Info,
     MbrlError,
     Observation,
     Plan,
@@ -40,6 +41,7 @@ from mbrl_control.core import (
     Robot,
     Task,
 )
+from mbrl_control.dynamics.ensemble import Ensemble
 from mbrl_control.model import COMMANDS, COMMANDS_KEPT, REFERENCE
 from mbrl_control.models import located
 from mbrl_control.nodes import convert
@@ -57,6 +59,8 @@ from mbrl_control.wiring import PREFIX, Wiring, wired
 
 LOCKSTEP_WAIT, LOOK_AGAIN = 2.0, 0.0005
 """In lock-step what belongs to a period is waited for so long [s], and looked for so often."""
+RARE = "0.99"
+"""Quantile of disagreement on data held out that a plan's is compared with."""
 HANDOVER = GuardConfig().lead + 1.0 / GuardConfig().rate
 
 
@@ -105,6 +109,7 @@ class PlannerNode(Node):
         self._entries = {kind: entry for kind, (entry, _) in declared.items()}
         self._configs = {kind: part for kind, (_, part) in declared.items()}
         wiring = declare(self, Wiring, PREFIX)
+        self._engine = declare(self, engine.Config, "engine")
         refuse_unknown(self)
         self.robot: Robot = wired(self._make("robots"), wiring).at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
@@ -158,8 +163,21 @@ class PlannerNode(Node):
     # --- the planner, and how large it is ---
 
     def _build(self, sizes: Sizes) -> Planner:
+        """The planner of a size, run as graphs where it can be."""
         config = replace(self._configs["planners"], **sizes.given)
-        return self._entries["planners"].make(config, self.task, self.dynamics)
+
+        def planned(xp: Any) -> Planner:
+            on = self.dynamics if xp is np else self._make("dynamics", self.robot, xp)
+            return self._entries["planners"].make(config, self.task, on, xp)
+
+        planner, self._run_by = engine.engaged(self._engine, planned, self.config.duty * self.period)
+        return planner
+
+    @property
+    def run_by(self) -> engine.Report:
+        """What runs the planner: not the same as at the start, if a GPU was lost."""
+        planner = self.planning.sizing.planner
+        return planner.report if isinstance(planner, engine.Engine) else self._run_by
 
     def _make_planning(self) -> Planning:
         """Make the planner in every size that may be needed, and see which one fits."""
@@ -280,13 +298,14 @@ class PlannerNode(Node):
             "task": self.config.task,
             "planner": self.config.planner,
             "model": self.config.model,
+            "run_by": str(self.run_by),
             **self.planning.figures(),
             "late_ms_p99": self.loop.late.percentile(99)[0] * 1e3,
             "overruns": self.loop.overruns,
             **{f"not planned: {reason}": count for reason, count in self.skipped.copy().items()},
         }
         if info is not None:
-            values |= {"cost": info.cost, "effective_samples": info.effective_samples}
+            values |= {"cost": info.cost, "effective_samples": info.effective_samples, **self._doubt(info)}
             values |= {f"cost {name}": value for name, value in info.terms.items()}
         level, text = sizing.health
         if failed:
@@ -296,6 +315,14 @@ class PlannerNode(Node):
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self.diagnostics_pub.publish(message)
+
+    def _doubt(self, info: Info) -> dict[str, float]:
+        """How far the members of a model differ along the plan at worst, and what was rare on data held out."""
+        if info.disagreement is None or not isinstance(self.dynamics, Ensemble):
+            return {}
+        found = {"disagreement": float(np.max(info.disagreement))}
+        usual = self.dynamics.quantiles.get("disagreement", {}).get(RARE)
+        return found if usual is None else found | {"disagreement_rare": float(usual)}
 
     # --- the end ---
 

@@ -109,6 +109,8 @@ def figures(seen: Seen) -> str:
         "plans": f"{_number(guard, 'plan_rate_hz', '.1f')} Hz",
         "plan p50 / p99": f"{_number(planner, 'plan_ms_p50', '.1f')} / {_number(planner, 'plan_ms_p99', '.1f')} ms",
         "planned with": escape(planner.get("sizes", "–")),
+        "run by": escape(planner.get("run_by", "–").partition(" (")[0]),
+        "members differ (rare)": _doubt(planner),
         "plan made for": f"{_number(planner, 'lead_ms', '.0f')} ms ahead",
         "state to command p50 / p99": "–",
         "plans that did not take over": "–",
@@ -133,10 +135,22 @@ def _box(inside: str) -> str:
     return f'<div class="mbrl">{inside}</div>'
 
 
-def _number(values: Mapping[str, str], key: str, form: str) -> str:
-    """A figure that came as text; a dash where it did not come or is none."""
+def _doubt(planner: Mapping[str, str]) -> str:
+    """How far a model's members differ along the plan, red where that is rare even on data it was not fitted to."""
+    text = f"{_number(planner, 'disagreement', '.2f')} ({_number(planner, 'disagreement_rare', '.2f')})"
+    unsure = _value(planner, "disagreement") > _value(planner, "disagreement_rare")
+    return f'<span class="bad">{text}</span>' if unsure else text
+
+
+def _value(values: Mapping[str, str], key: str) -> float:
+    """A figure that came as text; NaN where it did not come or is none."""
     try:
-        value = float(values.get(key, "nan"))
+        return float(values.get(key, "nan"))
     except ValueError:
-        return "–"
+        return math.nan
+
+
+def _number(values: Mapping[str, str], key: str, form: str) -> str:
+    """A figure as text; a dash where it did not come or is none."""
+    value = _value(values, key)
     return format(value, form) if math.isfinite(value) else "–"
