@@ -74,6 +74,7 @@ def agrees(found, expected, parts: Parts, tolerance: float = 1e-4) -> None:
         for name, rows in getattr(told, kind).items():
             np.testing.assert_allclose(getattr(info, kind)[name], rows, rtol=1e-4, atol=1e-4, err_msg=name)
     np.testing.assert_allclose(info.disagreement, told.disagreement, rtol=1e-3, atol=resolution(parts))
+    assert {plan.q.dtype, plan.v.dtype, plan.u.dtype} == {np.dtype(float)}
     assert (plan.t0, plan.state_stamp, plan.seq) == tuple(getattr(expected[1], n) for n in ("t0", "state_stamp", "seq"))
 
 

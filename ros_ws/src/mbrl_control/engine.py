@@ -157,11 +157,15 @@ class Engine:
             if self._onto_the_cpu(str(error)):
                 return self.improve(obs, goal, knobs, carry, noise)
             terms = dict.fromkeys(self.on.task.terms, math.inf)
-            return carry, self.on.plan(carry), Info(Status.FAULT, math.inf, terms, 0.0, {})
+            return carry, self._plan(carry), Info(Status.FAULT, math.inf, terms, 0.0, {})
         if found["alive"]:
             carry = {name: np.array(found[f"next/{name}"]) for name in carry}
             carry |= {"t0": np.asarray(obs.t), "stamp": np.asarray(obs.joints.t)}
-        return carry, self.on.plan(carry), self.on.info(_outcome(found))
+        return carry, self._plan(carry), self.on.info(_outcome(found))
+
+    def _plan(self, carry: Carry) -> Plan:
+        """The plan that a carry stands for, in double precision as all plans are."""
+        return self.on.plan({**carry, **{name: np.asarray(carry[name], dtype=float) for name in ("mean", "q", "v")}})
 
     def swap(self, model: Described) -> None:
         """Another model of the same kind, as after retraining: the graphs stay, and take its weights."""
