@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 
 NAVIGATION = {
     "Use": ["installing", "viewer", "simulation", "robot", "tasks", "evaluation", "doctor"],
-    "Understand": ["architecture", "safety", "learning", "realtime", "performance"],
+    "Understand": ["architecture", "safety", "learning", "graphs", "realtime", "performance"],
     "Extend": ["extending", "../CONTRIBUTING"],
     "Look up": ["commands", "parameters", "dependencies", "../CHANGELOG"],
 }

@@ -407,6 +407,8 @@ class _OnDevice(_Runner):
 def _on_device(runtime: Any, data: bytes, name: str) -> tuple[Any, str]:
     """A session of which every node is on the device, captured as one graph if it can be; or None and why not."""
     why = ""
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()  # CUDA's, where they came with pip
     for how, settings in ((", CUDA graph", {"enable_cuda_graph": "1"}), ("", {})):
         if name == PROVIDERS["tensorrt"]:
             settings = {"trt_cuda_graph_enable": "1"} if settings else {}
