@@ -27,7 +27,6 @@ VIEWER = ["viser>=1.1,<1.2"]
 TRAIN = [
     "torch>=2.9",
     "array-api-compat>=1.12",
-    "onnxscript>=0.6",
     "safetensors>=0.6",
     "threadpoolctl>=3.5",
     "casadi>=3.7",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 LOCKS = {"robot": "demo", "train": "demo,train,test,check,docs"}
 BUILD = ["setuptools>=77,<81"]
-HELD = ["torch==2.13.0"]  # the newest that has been tried with the exporter
+HELD = ["torch==2.13.0"]  # the newest that has been tried
 HEADER = "# Exact versions of [{extras}], resolved by `make lock` on Python {python}; `make` installs these.\n"
 
 

@@ -14,18 +14,19 @@ from types import SimpleNamespace
 import array_api_compat.torch as torch_xp
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 import yaml
 from learned import constant, record
 
-from mbrl_control import calibration, cli, core, model_folder, networks, registry, validation
+from mbrl_control import calibration, cli, core, model_folder, networks, plan_file, registry, validation
 from mbrl_control.config import read_yaml
 from mbrl_control.core import MbrlError, Observation, State
 from mbrl_control.dynamics.onnx import Session, read
 from mbrl_control.export import PARITY, ExportError, Source, export, graph_of, parity
 from mbrl_control.model import REFERENCE, Model, ModelError, spec_for
-from mbrl_control.model_folder import CARD, GRAPH, WEIGHTS
+from mbrl_control.model_folder import CARD, GRAPH, PLAN, WEIGHTS
 from mbrl_control.models import card, located
 from mbrl_control.networks import Net, initial
 from mbrl_control.onnx_check import OPERATORS, OPSET, GraphError, checked
@@ -199,14 +200,17 @@ def test_particles_are_handed_to_their_own_members(folder):
 
 NO_TRAINING = """
 import sys
-for name in ("torch", "safetensors", "onnxscript", "array_api_compat"):
+for name in ("torch", "safetensors", "array_api_compat"):
     sys.modules[name] = None
 import numpy as np
-from mbrl_control import registry
+from mbrl_control import engine, registry
 from mbrl_control.core import Goal, Observation, State
 robot = registry.make("robots", "pendulum")
-model = registry.make("dynamics", "onnx", robot, overrides={"model": sys.argv[1]})
-planner = registry.make("planners", "mppi", registry.make("tasks", "swing_up", robot), model, np)
+task = registry.make("tasks", "swing_up", robot)
+def build(xp):
+    model = registry.make("dynamics", "onnx", robot, xp, overrides={"model": sys.argv[1]})
+    return registry.make("planners", "mppi", task, model, xp)
+planner, _ = engine.engaged(engine.Config(use=sys.argv[2]), build)
 obs = Observation(0.0, State(0.0, robot.home, np.zeros(1)))
 goal = Goal.still([0.0], planner.horizon, 0.1, 1.0)
 _, plan, info = planner.improve(obs, goal, planner.knobs(), planner.init(obs), planner.noise(np.random.default_rng(0)))
@@ -214,8 +218,10 @@ print(info.status, sorted(info.spread))
 """
 
 
-def test_a_robot_plans_with_it_without_torch_and_without_safetensors(folder):
-    done = subprocess.run([sys.executable, "-c", NO_TRAINING, str(folder)], capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize("use", ["onnx", "numpy"])
+def test_a_robot_plans_with_it_without_torch_and_without_safetensors(folder, use):
+    words = [sys.executable, "-c", NO_TRAINING, str(folder), use]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "OK ['q', 'v']\n"), done.stderr
 
 
@@ -467,7 +473,7 @@ def test_a_run_is_exported_evaluated_and_made_again_by_the_command_in_its_card(l
         scores.append(json.loads((learnt / "e.json").read_text())["results"][0]["episodes"][0]["score"])
     assert scores[0] == pytest.approx(scores[1], rel=1e-3)
 
-    before = {name: (folder / name).read_bytes() for name in (GRAPH, WEIGHTS)}
+    before = {name: (folder / name).read_bytes() for name in (GRAPH, WEIGHTS, PLAN)}
     newest = card["learned"]["trial"]
     assert (
         mbrl(learnt, "export", f"runs/small/models/trial-{newest:03d}", "--out", "models/same", *FORCE).returncode == 0
@@ -480,6 +486,32 @@ def test_a_run_is_exported_evaluated_and_made_again_by_the_command_in_its_card(l
         done = mbrl(again, *shlex.split(command)[1:])
         assert done.returncode in (0, 1), done.stderr
     assert {name: (again / "models" / "small" / name).read_bytes() for name in before} == before
+
+
+def test_the_plan_of_a_model_folder_says_what_it_is_and_is_written_again_from_the_folder(learnt):
+    folder = learnt / "models" / "planned"
+    assert mbrl(learnt, "export", "runs/small", "--out", "models/planned", *FORCE).returncode == 0
+    told = read_yaml(folder / CARD)["plan"]
+    assert (told["task"], told["planner"]) == ("inverted_pendulum", "icem")
+    assert told["parity"]["returns"] <= plan_file.RETURNS
+    assert told["parity"]["update"] <= plan_file.UPDATE
+    session = onnxruntime.InferenceSession(folder / PLAN, providers=["CPUExecutionProvider"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata[model_folder.IDENTITY])["robot"] == read_yaml(folder / CARD)["robot"]
+    assert json.loads(metadata["plan"])["knobs"] == told["knobs"]
+    assert {x.name: list(x.shape) for x in session.get_inputs()} == told["inputs"]
+    assert {x.name: list(x.shape) for x in session.get_outputs()} == told["outputs"]
+    assert mbrl(learnt, "export", "models/planned", "--out", "models/twice", *FORCE).returncode == 0
+    assert (learnt / "models" / "twice" / PLAN).read_bytes() == (folder / PLAN).read_bytes()
+
+
+@pytest.mark.parametrize(("limit", "said"), [("RETURNS", "the plan's returns"), ("UPDATE", "the plan's update")])
+def test_a_plan_that_finds_something_else_than_numpy_is_not_written(learnt, monkeypatch, limit, said):
+    monkeypatch.setattr(plan_file, limit, 0.0)
+    refused = mbrl(learnt, "export", "runs/small", "--out", "models/wrong", *FORCE)
+    assert refused.returncode == 2
+    assert f"parity of {said}" in refused.stderr
+    assert not (learnt / "models" / "wrong").exists()
 
 
 @pytest.mark.parametrize(
