@@ -197,7 +197,7 @@ def test_scores_are_medians_of_the_episodes():
             np.array([1.0, total]), np.array([0.002]), met_at, 0, "",
         )  # fmt: skip
 
-    names = {"robot": "r", "task": "t", "dynamics": "d", "planner": "p"}
+    names = {"robot": "r", "task": "t", "dynamics": "d", "planner": "p", "engine": "onnx, cpu, 1 thread"}
     scores = Scores(names, [episode(1.0, None), episode(5.0, 2.0), episode(2.0, 3.0)])
     assert scores.met == 2
     assert scores.spread("score") == (1.0, 2.0, 5.0)

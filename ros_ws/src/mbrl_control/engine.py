@@ -114,7 +114,8 @@ class Engine:
 
     def __init__(self, config: Config, build: Build, planner: Any, period: float) -> None:
         """``planner`` is what ``build`` makes on NumPy. It is made ready for observations as in ``at_home``."""
-        self.config, self.planner, self.period = config, planner, period
+        self.planner, self.period, self._config = planner, period, config
+        self.config = planner.config
         self.dt, self.horizon = planner.dt, planner.horizon
         self.lost = ""
         """Why the CPU has taken over; empty: it has not."""
@@ -182,17 +183,17 @@ class Engine:
         kind = frozenset(obs.blocks)
         if kind not in self._runners:
             given = Given.of(self.planner, obs, self.on.task.goal_size)
-            if self.config.provider != "cpu":
-                self._spares[kind] = _OnCpu(self.config, self._build, given, self._sampler)
-            if self.config.provider == "cpu" or self.lost:
-                self._runners[kind] = self._spares.get(kind) or _OnCpu(self.config, self._build, given, self._sampler)
+            if self._config.provider != "cpu":
+                self._spares[kind] = _OnCpu(self._config, self._build, given, self._sampler)
+            if self._config.provider == "cpu" or self.lost:
+                self._runners[kind] = self._spares.get(kind) or _OnCpu(self._config, self._build, given, self._sampler)
             else:
-                self._runners[kind] = _OnDevice(self.config, self._build, given)
+                self._runners[kind] = _OnDevice(self._config, self._build, given)
         return self._runners[kind]
 
     def _onto_the_cpu(self, why: str) -> bool:
         """Whether it is quick enough, and has taken over."""
-        self.lost = f"{self.config.provider} was lost: {why}"
+        self.lost = f"{self._config.provider} was lost: {why}"
         if max(spare.report.iteration_ms for spare in self._spares.values()) * 1e-3 > self.period:
             return False
         self._runners = dict(self._spares)
@@ -205,7 +206,8 @@ def _outcome(found: Mapping[str, np.ndarray]) -> Outcome:
         kind: {name.removeprefix(kind): np.array(x) for name, x in found.items() if name.startswith(kind)}
         for kind in ("predicted/", "spread/")
     }
-    terms, disagreement = np.array(found["terms"]), np.array(found["disagreement"])
+    terms, known = np.array(found["terms"]), found.get("disagreement")
+    disagreement = None if known is None else np.array(known)
     plan = Tried(found["next/mean"], terms.sum(), terms, along["predicted/"], along["spread/"], disagreement)
     return Outcome(found["alive"], found["effective"], plan)
 

@@ -126,11 +126,12 @@ def told(found: Outcome) -> dict[str, Any]:
     """What a graph says of its plan."""
     plan = found.plan
     along = {"predicted": plan.features, "spread": plan.spread}
+    known = {} if plan.disagreement is None else {"disagreement": plan.disagreement}
     return {
         "alive": found.alive,
         "effective": found.effective,
         "terms": plan.terms,
-        "disagreement": plan.disagreement,
+        **known,
         **{f"{kind}/{name}": x for kind, rows in along.items() for name, x in rows.items()},
     }
 

@@ -87,7 +87,7 @@ class Tried:
     spread: Features = field(default_factory=dict)
     """Standard deviation over particles, each [... H+1 n]; empty where there are none."""
     disagreement: Annotated[Array, "... H"] | None = None
-    """Of the members of an ensemble, in units of what is usual; 0 of a model that has none."""
+    """Of the members of an ensemble, in units of what is usual; 0 of a model that has none, None if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +258,8 @@ class Sampling:
             terms = costs(xp, self.task, case.weights, features, controls, case.goal)
         total = xp.sum(terms, axis=-1)
         cost = xp.where(xp.isfinite(total), total, xp.ones_like(total) * INFINITE)
-        return Tried(controls, cost, terms, features, spread, aux["disagreement"][..., 0])
+        known = aux.get("disagreement")
+        return Tried(controls, cost, terms, features, spread, None if known is None else known[..., 0])
 
     def scored(self, plan: Annotated[Array, "H nu"], case: Case) -> Tried:
         """One sequence, rolled out and scored."""
@@ -364,6 +365,8 @@ def _taken(tried: Tried, chosen: Callable[..., Array], *others: Tried) -> Tried:
 
     def of(get: Callable[[Tried], Any]) -> Any:
         mine, *theirs = (get(one) for one in (tried, *others))
+        if mine is None:
+            return None
         if isinstance(mine, Mapping):
             return {name: chosen(rows, *(other[name] for other in theirs)) for name, rows in mine.items()}
         return chosen(mine, *theirs)

@@ -9,7 +9,8 @@ Manipulation" (PDDM, CoRL 2019). What it reads and predicts is said in ``model.p
 
 Planners that know of particles (``sampling.py``) take the second, and average costs, not states:
 
-    ts_inf   particle p keeps member p mod E for the whole rollout: what is not known and what is noise stay apart
+    ts_inf   particles keep their members, each of which has as many, for the whole rollout: what is not known and
+             what is noise stay apart
     ts1      members are dealt anew in each step, by a permutation that is the same for all samples
     mean     as ts_inf without noise z: PDDM's, for members that are deterministic
 
