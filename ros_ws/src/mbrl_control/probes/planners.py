@@ -1,7 +1,7 @@
 """Planners on one robot, task and model: how long an iteration takes here, and how many samples fit a budget.
 
-Measured as the planner node plans: the reference at home as a block of the observation, the same carry going round, the
-priority lowered as there.
+Measured as the planner node plans: run as graphs where it can be, at home, the same carry going round, the priority
+lowered as there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 
 from mbrl_control import registry
 from mbrl_control.config import params
-from mbrl_control.core import Goal, MbrlError, Observation, State
+from mbrl_control.core import Goal, MbrlError
+from mbrl_control.engine import Config, engaged
 from mbrl_control.probes import answer
+from mbrl_control.sampling import at_home
 
 NICE = 2
 WARM_UP = 2
@@ -25,7 +27,6 @@ LEAST = 5
 """Iterations of which a median is taken, at least."""
 SURE = 0.05
 """The search for the largest size stops this close [share]."""
-T0 = 1.0
 
 
 def measure(planners: list[str], parts: dict[str, str], **how: Any) -> dict[str, Any]:
@@ -73,19 +74,21 @@ class Parts:
         self.task = registry.make("tasks", task, self.robot)
         self.dynamics = registry.make("dynamics", model, self.robot)
         self.entry = registry.load("planners", planner)
-        q, v = self.robot.home, np.zeros(self.robot.nj)
-        blocks = {block.name: np.zeros(block.size) for block in self.task.layout.blocks}
-        blocks["reference"] = np.concatenate([q, v])
-        self.obs = Observation(T0, State(T0, q, v), blocks, dict.fromkeys(blocks, T0))
+        self.model = model
+        self.obs = at_home(self.robot, self.task)
         self.rng = np.random.default_rng(0)
         self.goal = self.task.sample_goal(self.rng)
 
     def make(self, overrides: dict[str, Any]) -> Any:
-        return registry.make("planners", self.entry.name, self.task, self.dynamics, overrides=overrides)
+        def planned(xp: Any) -> Any:
+            on = self.dynamics if xp is np else registry.make("dynamics", self.model, self.robot, xp)
+            return registry.make("planners", self.entry.name, self.task, on, xp, overrides=overrides)
+
+        return engaged(Config(), planned)[0]
 
     def duration(self, planner: Any, seconds: float) -> tuple[float, int]:
         """Median time of an iteration [s], the draws of its noise included, and of how many."""
-        goal = Goal.ahead(self.task, self.goal, T0 + planner.dt * np.arange(planner.horizon + 1))
+        goal = Goal.ahead(self.task, self.goal, planner.dt * np.arange(planner.horizon + 1))
         knobs, carry = planner.knobs(), planner.init(self.obs)
         spent: list[float] = []
         end = 0.0
