@@ -103,8 +103,9 @@ def engaged(config: Config, build: Build, period: float = math.inf) -> tuple[Pla
             raise GraphError("the planner has no propose and choose, which are what can be written as graphs")
         engine = Engine(config, build, planner, period)
     except (GraphError, BackEndError) as error:
-        if config.use == "onnx":
-            raise EngineError(f"engine.use = onnx: {error}") from None
+        if config.use == "onnx" or config.provider != "cpu":
+            asked = "engine.use = onnx" if config.use == "onnx" else f"engine.provider = {config.provider}"
+            raise EngineError(f"{asked}: {error}") from None
         return planner, Report("numpy", str(error))
     return engine, engine.report
 
@@ -345,7 +346,7 @@ def _runtime() -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        raise EngineError("engine.use = onnx: onnxruntime is not installed; pip install onnxruntime-gpu") from None
+        raise GraphError("onnxruntime is not installed; pip install onnxruntime-gpu") from None
     return onnxruntime
 
 
