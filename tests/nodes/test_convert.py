@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -34,6 +36,16 @@ def test_a_plan_survives_the_way(gains: bool) -> None:
     assert (got.plan.mode, got.plan.seq, got.session, got.host) == (sent.mode, 77, 5, convert.this_host())
     assert got.period == 0.04
     assert [dim.label for dim in message.layout.dim] == ["header", "q", "v", "u"]
+
+
+def test_a_plan_of_single_precision_is_sent_like_any_other() -> None:
+    exact = plan()
+    single = replace(exact, q=exact.q.astype(np.float32), v=exact.v.astype(np.float32), u=exact.u.astype(np.float32))
+    got = convert.unpack_plan(convert.pack_plan(single, BASE, JOINTS, 5, 0.04).data, BASE, JOINTS)
+    np.testing.assert_array_equal(got.plan.q, single.q)
+    points = convert.plan_trajectory(single, BASE, JOINTS).points
+    np.testing.assert_array_equal([point.positions for point in points], single.q)
+    np.testing.assert_array_equal([point.velocities for point in points], single.v)
 
 
 def data(**changes: float) -> np.ndarray:

@@ -39,13 +39,13 @@ class Weary:
         return {"seq": np.array(0)}
 
     def knobs(self):
-        return {}
+        return {"a_sample": np.asarray(self.config.a_sample)}
 
     def noise(self, rng):
         return {}
 
     def improve(self, obs, goal, knobs, carry, noise):
-        time.sleep(self.config.a_sample * self.config.samples)
+        time.sleep(float(knobs["a_sample"]) * self.config.samples)
         q = obs.blocks["reference"][:7] * np.ones((self.horizon + 1, 1))
         seq = int(carry["seq"]) + 1
         plan = Plan(obs.t, self.dt, self.mode, q, 0.0 * q, 0.0 * q[1:], None, obs.joints.t, seq)

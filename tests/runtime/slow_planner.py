@@ -36,13 +36,14 @@ class Slow:
         return {"mean": np.zeros((self.horizon, 1)), "seq": np.array(0)}
 
     def knobs(self) -> dict[str, np.ndarray]:
-        return {}
+        return {"of": np.asarray(self.sizes.samples or 0)}
 
     def noise(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"slow": rng.standard_normal(1)}
 
     def improve(self, obs, goal, knobs, carry, noise):
         assert goal.value.shape[0] == self.horizon + 1
+        assert knobs["of"] == (self.sizes.samples or 0)
         clock = self.clock
         clock.now += self.takes * clock.slower + clock.pauses.get(clock.calls, 0.0)
         clock.calls += 1

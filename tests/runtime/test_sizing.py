@@ -155,12 +155,15 @@ def test_load_is_answered_with_fewer_samples_and_its_end_with_as_many_as_before(
     assert sizing.health == ("ok", "")
 
 
-def test_other_planners_take_over_where_sizing_stands() -> None:
-    clock = Clock()
-    sizing, _ = sized(clock)
-    sizing.rebuild(lambda sizes: Slow(clock, sizes, 0.5))
-    assert sizing.sizes == Sizes(128, 20)
-    assert sizing.planner.takes > 0.5  # type: ignore[attr-defined]
+def test_what_is_turned_is_turned_for_every_size() -> None:
+    sizing, _ = sized(Clock())
+    assert sizing.knobs["of"] == 128
+    planner = sizing.planner
+    sizing.turn(lambda sizes: {"of": np.asarray(-sizes.given["samples"])})
+    assert (sizing.knobs["of"], sizing.planner) == (-128, planner)
+    for _ in range(MISSES):
+        sizing.see(1.0)
+    assert sizing.knobs["of"] == -64
 
 
 RATIOS = [1.9, 1.8, 1.5, 1.2]

@@ -201,7 +201,7 @@ def unpack_digest(data: Sequence[float], joints: Sequence[str]) -> Digest:
 
 
 def _doubles(row: np.ndarray) -> array.array[float]:
-    return array.array("d", row.tobytes())
+    return array.array("d", row.astype(float, copy=False).tobytes())
 
 
 def trajectory(command: Command, base_ns: int, joints: Sequence[str]) -> JointTrajectory:

@@ -204,11 +204,11 @@ class PlannerNode(Node):
             self.get_logger().error(text)
 
     def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
-        """Live parameters: task and planner are made anew, and the planner keeps its memory."""
+        """Live parameters: what a planner made with them would be turned to."""
         for kind in ("tasks", "planners"):
             self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
         self.task = self._make("tasks", self.robot)
-        self.planning.sizing.rebuild(self._build)
+        self.planning.sizing.turn(lambda sizes: self._build(sizes).knobs())
 
     # --- in: the goal when it comes; all else is looked at when a plan is due ---
 

@@ -77,7 +77,7 @@ class Planning:
         ``goal`` gives the goal over the horizon of the planner that is used.
         """
         started, planner = self._clock(), self.sizing.planner
-        wanted, carry, knobs = goal(planner), self._carry_for(planner, obs), planner.knobs()
+        wanted, carry, knobs = goal(planner), self._carry_for(planner, obs), self.sizing.knobs
         done = 0
         while True:
             carry, plan, info = planner.improve(obs, wanted, knobs, carry, planner.noise(self._rng))

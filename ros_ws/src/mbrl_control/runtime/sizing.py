@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from mbrl_control.core import Goal, Observation, Planner
+from mbrl_control.core import Goal, Knobs, Observation, Planner
 
 HALF, SHORTER = 0.5, 0.75
 """From rung to rung: of the samples; of the horizon, once there is the least number of samples."""
@@ -107,11 +107,12 @@ def timed(
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One size, its planner, and how long its iterations take; None: nobody wanted to know."""
+    """One size, its planner, what is turned of it, and how long its iterations take; None: nobody wanted to know."""
 
     sizes: Sizes
     planner: Planner
-    took: Timed | None = None
+    knobs: Knobs
+    took: Timed | None
 
 
 class Sizing:
@@ -133,7 +134,8 @@ class Sizing:
         self._sizes = list(sizes) if trial else [sizes[0]]
         planners = [build(one) for one in self._sizes]
         took = [trial(planner) if trial else None for planner in planners]
-        self._rungs = [Rung(*rung) for rung in zip(self._sizes, planners, took, strict=True)]
+        knobs = [planner.knobs() for planner in planners]
+        self._rungs = [Rung(*rung) for rung in zip(self._sizes, planners, knobs, took, strict=True)]
         self.fitted = self._first_that_fits()
         """The rung that was taken at the start."""
         self.fits = not trial or self._fits(self._rungs[self.fitted])
@@ -163,6 +165,10 @@ class Sizing:
         return self._rungs[self.at].planner
 
     @property
+    def knobs(self) -> Knobs:
+        return self._rungs[self.at].knobs
+
+    @property
     def took(self) -> Timed | None:
         """How long its iterations took at the start."""
         return self._rungs[self.at].took
@@ -172,9 +178,9 @@ class Sizing:
         """Whether load has made it smaller than what fitted at the start."""
         return self.at > self.fitted
 
-    def rebuild(self, build: Build) -> None:
-        """The same rungs with other planners, as after a parameter was changed."""
-        self._rungs = [Rung(rung.sizes, build(rung.sizes), rung.took) for rung in self._rungs]
+    def turn(self, knobs: Callable[[Sizes], Knobs]) -> None:
+        """Parameters were changed while running: what is turned of a planner of each size."""
+        self._rungs = [replace(rung, knobs=knobs(rung.sizes)) for rung in self._rungs]
 
     def see(self, iteration: float) -> None:
         """A plan was made; its iterations took so long each [s]."""
