@@ -16,14 +16,14 @@ PACE = Pace(period=0.05, duty=0.5, handover=0.04)
 
 
 def planning(clock: Clock, pace: Pace = PACE, takes: float = 0.01) -> Planning:
-    """One that plans with 64 samples of which all together take so long."""
+    """One that plans with 32 samples of which all together take so long."""
 
     def trial(planner: Slow) -> Timed:
         return Timed(planner.takes, planner.takes)
 
     sizing = Sizing(
-        ladder(Sizes(64, 20), Sizes(16, 10)),
-        lambda sizes: Slow(clock, sizes, 0.0, takes / 64),
+        ladder(Sizes(32, 20), Sizes(16, 10)),
+        lambda sizes: Slow(clock, sizes, 0.0, takes / 32),
         pace.budget,
         trial,  # type: ignore[arg-type]
         lambda *_: None,
@@ -108,14 +108,14 @@ def test_under_load_plans_get_smaller_then_as_large_again_and_their_numbers_go_o
 
     plans(10)
     clock.slower = 30.0
-    plans(6 * MISSES)
-    assert rungs[-1] == (10, 16)
+    plans(3 * MISSES)
+    assert rungs[-1] == (15, 16)
     assert under.figures()["samples"] == 16
-    assert under.figures()["samples_asked"] == 64
-    assert under.figures()["steps_down"] == 5
+    assert under.figures()["samples_asked"] == 32
+    assert under.figures()["steps_down"] == 2
     clock.slower = 1.0
-    plans(6 * STRETCH)
-    assert rungs[-1] == (20, 64)
+    plans(3 * STRETCH)
+    assert rungs[-1] == (20, 32)
     assert (np.diff(seqs) > 0).all()
 
 

@@ -2,10 +2,11 @@
 
     256 x 20 > 128 x 20 > ... > 16 x 20 > 16 x 15 > 16 x 11      fewer samples first, then a shorter horizon
 
-At the start every rung's planner is made and timed, and the largest that fits is taken. Later each plan says how long
-an iteration took: where that is too long again and again the next smaller rung is taken, and where the next larger one
-would have fitted for a while, that one. Steps are said aloud. No clock of its own: what is timed, and by what, is
-handed in; the steps depend on the durations alone.
+At the start the planners of rungs are made and timed from the largest down, without those that cannot fit; the largest
+that fits is taken, and the two below it are made ready. Later each plan says how long an iteration took: where that is
+too long again and again the next smaller rung is taken, and where the next larger one would have fitted for a while,
+that one. Steps are said aloud. No clock of its own: what is timed, and by what, is handed in; the steps depend on the
+durations alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from mbrl_control.core import Goal, Knobs, Observation, Planner
 
 HALF, SHORTER = 0.5, 0.75
 """From rung to rung: of the samples; of the horizon, once there is the least number of samples."""
+BELOW = 2
+"""Rungs below the one that fits, for load."""
 MARGIN = 0.8
 """Share of the time there is that a rung may take to be taken: others want the processor too."""
 WARM, TIMED, ENOUGH = 2, 10, 0.25
@@ -131,11 +134,14 @@ class Sizing:
         ``say`` gets what a person should know, with its level: ``info``, ``warn`` or ``error``.
         """
         self.budget, self._say = budget, say
-        self._sizes = list(sizes) if trial else [sizes[0]]
-        planners = [build(one) for one in self._sizes]
-        took = [trial(planner) if trial else None for planner in planners]
-        knobs = [planner.knobs() for planner in planners]
-        self._rungs = [Rung(*rung) for rung in zip(self._sizes, planners, knobs, took, strict=True)]
+        self._rungs: list[Rung] = []
+        for one in sizes if trial else sizes[:1]:
+            if one is not sizes[-1] and self._hopeless(one):
+                continue
+            planner = build(one)
+            self._rungs.append(Rung(one, planner, planner.knobs(), trial(planner) if trial else None))
+            if len(self._rungs) > self._first_that_fits() + BELOW:
+                break
         self.fitted = self._first_that_fits()
         """The rung that was taken at the start."""
         self.fits = not trial or self._fits(self._rungs[self.fitted])
@@ -153,11 +159,11 @@ class Sizing:
 
     @property
     def asked(self) -> Sizes:
-        return self._sizes[0]
+        return self._rungs[0].sizes
 
     @property
     def sizes(self) -> Sizes:
-        return self._sizes[self.at]
+        return self._rungs[self.at].sizes
 
     @property
     def planner(self) -> Planner:
@@ -212,6 +218,11 @@ class Sizing:
 
     def _first_that_fits(self) -> int:
         return next((i for i, rung in enumerate(self._rungs) if self._fits(rung)), len(self._rungs) - 1)
+
+    def _hopeless(self, sizes: Sizes) -> bool:
+        """Whether it cannot fit: what takes its time in proportion to its size at most takes no less than that."""
+        first = self._rungs[0] if self._rungs else None
+        return bool(first and first.took and first.took.usual * sizes.work / first.sizes.work > self.budget)
 
     def _fits(self, rung: Rung) -> bool:
         return rung.took is None or rung.took.upper <= MARGIN * self.budget
