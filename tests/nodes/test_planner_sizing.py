@@ -26,7 +26,7 @@ from mbrl_control.core import Info, Plan, Status
 class Config:
     samples: int = param(64, "what it would try", low=1, high=1000)
     horizon: int = param(8, "steps", low=1, high=100)
-    a_sample: float = param(9e-4, "what each takes", unit="s", low=0.0, high=1.0, live=True)
+    a_sample: float = param(1.8e-3, "what each takes", unit="s", low=0.0, high=1.0, live=True)
 
 
 class Weary:
@@ -77,16 +77,18 @@ def heard(stack: Stack, text: str) -> bool:
 
 
 def test_it_is_fitted_at_the_start_and_steps_down_and_up_again(domain: int, lab: str) -> None:
-    extra = {"planner": "-p least_samples:=8 -p nice:=0"}
+    """50 ms are there: 64 samples take 115, 32 take 58, 16 take 29."""
+    extra = {"planner": "-p rate:=10.0 -p least_samples:=8 -p nice:=0"}
     with Stack(domain, extra=extra, planner=lab) as stack:
-        stack.until(lambda: heard(stack, "16 of 64 samples x 8 steps:"), "64 take 58 ms, 32 take 29, 16 take 14 of 25")
+        stack.until(lambda: heard(stack, "16 of 64 samples x 8 steps:"), "said at the start")
         stack.armed()
-        stack.until(lambda: figure(stack, "handovers", "controller") > 60.0, "plans that take over")
-        assert (figure(stack, "samples"), figure(stack, "samples_asked")) == (16.0, 64.0)
-        assert 14.0 < figure(stack, "fit_ms") < 20.0
-        assert figure(stack, "plan_ms_p50") > 14.0
-        assert 40.0 < figure(stack, "lead_ms") <= 50.0
-        assert 45.0 < figure(stack, "latency_ms_p50", "controller") <= figure(stack, "latency_ms_p99", "controller")
+        stack.until(lambda: figure(stack, "handovers", "controller") > 30.0, "plans that take over")
+        stack.until(lambda: figure(stack, "samples") == 16.0, "in the diagnostics")
+        assert figure(stack, "samples_asked") == 64.0
+        assert 28.0 < figure(stack, "fit_ms") < 40.0
+        assert figure(stack, "plan_ms_p50") > 28.0
+        assert 65.0 < figure(stack, "lead_ms") <= 100.0
+        assert 65.0 < figure(stack, "latency_ms_p50", "controller") <= figure(stack, "latency_ms_p99", "controller")
 
         turn = AsyncParameterClient(stack.person, "planner")
 
@@ -97,19 +99,20 @@ def test_it_is_fitted_at_the_start_and_steps_down_and_up_again(domain: int, lab:
             assert result is not None
             assert result.results[0].successful
 
-        takes(1.8e-3)
+        takes(3.6e-3)
         stack.until(
             lambda: heard(stack, "degraded: 8 of 64 samples x 8 steps: iterations took"), "announced in the log"
         )
         stack.until(lambda: figure(stack, "samples") == 8.0, "and in the diagnostics")
-        assert figure(stack, "steps_down") == 1.0
+        assert figure(stack, "steps_down") >= 1.0
         takes(1e-4)
-        stack.until(lambda: heard(stack, "recovered: 16 of 64 samples x 8 steps"), "as large as before")
+        stack.until(lambda: heard(stack, "recovered: 16 of 64 samples x 8 steps"), "as large as before", 30.0)
         assert stack.person.state == "ACTIVE"
         stack.clean()
 
 
 def test_as_given_where_that_is_wanted(domain: int, lab: str) -> None:
+    """As in lock-step; nothing is measured, and nothing said of sizes."""
     with Stack(domain, only=("planner",), extra={"planner": "-p sizing:=fixed"}, planner=lab) as stack:
         stack.until(lambda: figure(stack, "samples") > 0.0, "diagnostics")
         assert stack.person.record.diagnostics["planner"]["sizes"] == "64 samples x 8 steps"
