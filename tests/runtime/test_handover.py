@@ -107,3 +107,30 @@ def test_the_age_of_states_that_stand_still_shows() -> None:
     rig.make_plan = lambda t0, seq, stamp: swing_plan(t0, seq, stamp - 0.03)
     rig.armed().run(1.0)
     assert rig.guard.handover.latency.percentile(50)[0] == pytest.approx(0.08, rel=0.03)
+
+
+@pytest.mark.parametrize("spent", [0.001, 0.004, 0.013, 0.02])
+@pytest.mark.parametrize(("short", "late"), [(0.0, 0.0), (0.025, 1.0)])
+def test_a_lead_of_what_passes_and_the_guards_own_is_in_time(spent: float, short: float, late: float) -> None:
+    """Plans that take so long, looked at between two ticks; begun earlier, each would begin without the arm."""
+    rig = Rig().armed()
+    rig.plans = False
+    handover, dt, seq = rig.guard.handover, rig.guard.dt, 100
+    before, were_late, on_the_way = handover.latency.count, handover.late, []
+    lead = spent + rig.guard.lead * dt + dt - short
+    for step in range(200):
+        looked = rig.now + 0.0031
+        if step % 5 == 0:
+            seq += 1
+            on_the_way.append((looked + spent, swing_plan(looked + lead, seq, looked)))
+        while on_the_way and on_the_way[0][0] <= rig.now + dt:
+            rig.guard.inbox.append(PlanArrived(on_the_way.pop(0)[1], rig.session, PERIOD))
+        rig.tick()
+    made = handover.latency.count - before
+    assert made >= 38
+    assert handover.late - were_late >= late * (made - 1)
+    assert handover.late - were_late <= late * made
+    assert handover.missed == 0
+    assert rig.guard.holds == 0
+    assert handover.latency.percentile(50)[0] <= spent + (rig.guard.lead + 2) * dt
+    rig.clean()
