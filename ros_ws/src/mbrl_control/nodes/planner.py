@@ -164,14 +164,15 @@ class PlannerNode(Node):
 
     def _build(self, sizes: Sizes) -> Planner:
         """The planner of a size, run as graphs where it can be."""
-        config = replace(self._configs["planners"], **sizes.given)
-
-        def planned(xp: Any) -> Planner:
-            on = self.dynamics if xp is np else self._make("dynamics", self.robot, xp)
-            return self._entries["planners"].make(config, self.task, on, xp)
-
-        planner, self._run_by = engine.engaged(self._engine, planned, self.config.duty * self.period)
+        budget = self.config.duty * self.period
+        planner, self._run_by = engine.engaged(self._engine, lambda xp: self._plain(sizes, xp), budget)
         return planner
+
+    def _plain(self, sizes: Sizes, xp: Any = np) -> Planner:
+        """The planner of a size on arrays of ``xp``."""
+        config = replace(self._configs["planners"], **sizes.given)
+        dynamics = self.dynamics if xp is np else self._make("dynamics", self.robot, xp)
+        return self._entries["planners"].make(config, self.task, dynamics, xp)
 
     @property
     def run_by(self) -> engine.Report:
@@ -208,7 +209,7 @@ class PlannerNode(Node):
         for kind in ("tasks", "planners"):
             self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
         self.task = self._make("tasks", self.robot)
-        self.planning.sizing.turn(lambda sizes: self._build(sizes).knobs())
+        self.planning.sizing.turn(lambda sizes: self._plain(sizes).knobs())
 
     # --- in: the goal when it comes; all else is looked at when a plan is due ---
 
