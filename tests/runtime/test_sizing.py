@@ -15,6 +15,7 @@ from mbrl_control.runtime.sizing import (
     MARGIN,
     MISSES,
     PATIENCE,
+    RECENT,
     STRETCH,
     Load,
     Sizes,
@@ -103,6 +104,12 @@ def test_where_nothing_fits_the_least_is_taken_and_the_error_says_what_would_hel
     assert level == "error"
     assert text.startswith("even 16 samples x 8 steps take 100.6 ms an iteration, 25.0 ms are there")
     assert "a lower rate" in text
+    for _ in range(RECENT):
+        sizing.see(0.02)
+    assert sizing.health == ("ok", ""), "by now it is quick enough"
+    for _ in range(MISSES):
+        sizing.see(0.1)
+    assert sizing.health[0] == "error"
 
 
 def made(takes: float) -> list[Sizes]:

@@ -39,6 +39,7 @@ PATIENCE = 16
 """A step up that does not last makes the next one wait twice as long, up to so many times ``STRETCH``."""
 WORDS = {"samples": "samples", "horizon": "steps"}
 ONE_SIZE = "its one size"
+HELP = "a lower rate, a larger duty or a smaller model would help"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class Sizing:
         self.budget, self._say = budget, say
         self._rungs: list[Rung] = []
         for one in sizes if trial else sizes[:1]:
-            if one is not sizes[-1] and self._hopeless(one):
+            if self._hopeless(one) and one is not sizes[-1]:
                 continue
             planner = build(one)
             self._rungs.append(Rung(one, planner, planner.knobs(), trial(planner) if trial else None))
@@ -191,7 +192,7 @@ class Sizing:
     def see(self, iteration: float) -> None:
         """A plan was made; its iterations took so long each [s]."""
         before = self.at
-        if self._load.see(iteration) == before:
+        if self.took is None or self._load.see(iteration) == before:
             return
         self.steps_down += self.at > before
         if self.at > before:
@@ -203,9 +204,9 @@ class Sizing:
     @property
     def health(self) -> tuple[str, str]:
         """A level (``ok``, ``warn`` or ``error``), and what is wrong."""
-        if self.degraded:
-            return "warn", f"{self.describe()}, since {self._why}"
-        return ("ok", "") if self.fits or self.at < self.fitted else ("error", self._chosen())
+        if self._load.overwhelmed or not (self.fits or self._load.judged):
+            return "error", f"even {self.sizes} take longer than the {self.budget * 1e3:.1f} ms there are: {HELP}"
+        return ("warn", f"{self.describe()}, since {self._why}") if self.degraded else ("ok", "")
 
     def describe(self) -> str:
         """In words, what is planned with."""
@@ -234,10 +235,7 @@ class Sizing:
         assert taken.took
         there = f"{self.budget * 1e3:.1f} ms are there"
         if not self.fits:
-            return (
-                f"even {taken.sizes} take {taken.took.upper * 1e3:.1f} ms an iteration, {there}: "
-                "a lower rate, a larger duty or a smaller model would help"
-            )
+            return f"even {taken.sizes} take {taken.took.upper * 1e3:.1f} ms an iteration, {there}: {HELP}"
         if taken is first:
             return f"{taken.sizes}, as asked: {taken.took.upper * 1e3:.1f} ms an iteration, {there}"
         return (
@@ -283,6 +281,16 @@ class Load:
             if self.at and sum(self._room) >= FITTING * STRETCH:
                 self._step(-1)
         return self.at
+
+    @property
+    def judged(self) -> bool:
+        """Whether enough plans were seen to say more than what was timed at the start."""
+        return len(self._room) >= RECENT
+
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether not even the smallest size is quick enough."""
+        return self.at == len(self._ratios) and sum(self._slow) >= MISSES
 
     def _step(self, down: int) -> None:
         if self._climbed and down > 0:
