@@ -170,6 +170,14 @@ def test_a_warm_start_goes_on_from_the_weights_it_is_given(swings):
         fit(dataclasses.replace(still, width=8), spec(), swings[:5], start=first)
 
 
+def test_the_model_that_a_fit_starts_from_stays_as_it_was(swings):
+    """It may be planned with meanwhile."""
+    first = fit(SMALL, spec(), swings[:5])
+    before = {name: array.copy() for name, array in first.params.items()}
+    fit(SMALL, spec(), swings[5:], start=first)
+    assert all(np.array_equal(array, before[name]) for name, array in first.params.items())
+
+
 def test_weight_decay_and_input_noise_have_an_effect(swings):
     base = fit(dataclasses.replace(SMALL, learning_rate=0.05), spec(), swings[:4])
     decayed = fit(dataclasses.replace(SMALL, learning_rate=0.05, decay=1e4), spec(), swings[:4])

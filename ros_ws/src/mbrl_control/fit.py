@@ -181,7 +181,7 @@ class _Fit:
         self._x = self._put((x - norm["input_mean"]) / norm["input_scale"])
         self._y = self._put((y - norm["output_mean"]) / norm["output_scale"])
         self._norm = {name: self._put(array) for name, array in norm.items()}
-        self._params = {name: self._put(array).requires_grad_() for name, array in weights.items()}
+        self._params = {name: self._put(array).clone().requires_grad_() for name, array in weights.items()}
         self._adam = torch.optim.Adam(self._groups(), lr=config.learning_rate, fused=True)
         self._scales = {name: self._put(array) for name, array in scales(spec, data).items()}
         self._held_out = windows(spec, validation, config.horizon, WINDOWS) if validation else None
