@@ -74,8 +74,8 @@ def cells(fact: Mapping[str, Any]) -> list[str]:
         spread(fact["ours_ms"], fact["ours_range_ms"]) + ours,
         fact["peer"] or "-",
         "-" if fact["peer_ms"] is None else spread(fact["peer_ms"], fact["peer_range_ms"]) + theirs,
-        "-" if fact["ratio"] is None else f"{fact['ratio']:.3g}",
-        "-" if fact["gflops"] is None else f"{fact['gflops']:.3g}",
+        "-" if fact["ratio"] is None else number(fact["ratio"]),
+        "-" if fact["gflops"] is None else number(fact["gflops"]),
         "-" if fraction is None else f"{100 * fraction:.0f} %",
         "-" if fact["parity"] is None else f"{fact['parity']:.0e}",
     ]
@@ -83,9 +83,14 @@ def cells(fact: Mapping[str, Any]) -> list[str]:
 
 def spread(middle: float, ends: Sequence[float]) -> str:
     """Median, least and greatest, in a unit that suits them."""
-    factor, unit = (1e3, "us") if middle < 0.5 else (1e-3, "s") if middle >= 1e4 else (1.0, "ms")
-    low, high = ends
-    return f"{factor * middle:.3g} {unit} ({factor * low:.3g} to {factor * high:.3g})"
+    factor, unit = (1e3, "us") if middle < 0.5 else (1e-3, "s") if middle >= 1e3 else (1.0, "ms")
+    shown, low, high = (number(factor * value) for value in (middle, *ends))
+    return f"{shown} {unit} ({low} to {high})"
+
+
+def number(value: float) -> str:
+    """Three digits, and no powers of ten."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
 
 
 def table(facts: Sequence[Mapping[str, Any]]) -> str:
