@@ -41,8 +41,8 @@ from mbrl_control.networks import Net
 KEYS = {"work", "ours_ms", "peer", "peer_ms", "ratio", "gflops", "sgemm_fraction", "parity"}
 TINY = Net(2, work.STATE + work.ACTIONS, (8, 8), work.STATE, "deterministic", "relu")
 MPPI = work.Size("mppi", 6, 3, 1, TINY, 2)
-CEM = work.Size("cem", 10, 3, 2, Net(2, TINY.inputs, (8, 8), work.STATE), 4)
-FRESH = work.Size("cem", 10, 3, 2, CEM.net, 4, fresh=True)
+CEM = work.Size("cem", 20, 3, 2, Net(2, TINY.inputs, (8, 8), work.STATE), 4)
+FRESH = work.Size("cem", 20, 3, 2, CEM.net, 4, fresh=True)
 
 
 @pytest.fixture(autouse=True)
@@ -252,14 +252,14 @@ def test_what_is_evaluated_is_the_cost_of_each_member_written_out(size, threads)
 def test_fresh_noise_is_another_one_for_each_sample_and_common_noise_is_not():
     rng, model = np.random.default_rng(0), work.model(CEM.net)
     fresh, common = (work.planner(size, model).noise(rng)["ensemble"] for size in (FRESH, CEM))
-    assert fresh.shape == (10, 4, 3, work.STATE)
+    assert fresh.shape == (20, 4, 3, work.STATE)
     assert common.shape == (4, 1, 3, work.STATE)
-    assert len(np.unique(fresh[:, 0, 0, 0])) == 10
+    assert len(np.unique(fresh[:, 0, 0, 0])) == 20
 
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_each_sample_meets_its_own_noise_wherever_it_is_computed(threads):
-    """By the engine in one part and in several, of ten samples in parts that they do not fill, as on NumPy."""
+    """By the engine in one part and in several, of twenty samples in parts that they do not fill, as on NumPy."""
     model, (obs, goal) = work.model(FRESH.net), work.situation(FRESH)
     plain, ours = work.planner(FRESH, model), plan.Ours(FRESH, model, threads).planner
     noise = plain.noise(np.random.default_rng(0))
