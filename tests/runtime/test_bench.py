@@ -330,7 +330,7 @@ def test_an_agent_in_another_process_plays_in_our_world(short_loop, script):
         def act(a, key): asked.append(a["x"].tolist()); return {"seconds": 0.5}, {"u": np.array([100.0])}
         def heard(a): return {"asked": asked}, {}
     """)
-    know = loop.assemble(loop.ROBOT, loop.TASK, loop.PLANNER, "analytic")
+    know = loop.knowing()
     agent = loop.Contender("fake", loop.replace(know, planner=loop.Asked(fake, know.task)), 1)
     agent.play(0)
     heard = fake.ask("heard")[0]["asked"]

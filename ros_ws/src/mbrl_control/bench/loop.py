@@ -183,12 +183,17 @@ def tell(bench: Bench, found: Sequence[Contender], peer: Peer | None, rate: floa
         bench.add(row)
 
 
+def knowing() -> Parts:
+    """A planner that knows the equations, on NumPy: written as a graph they would be long."""
+    return assemble(ROBOT, TASK, PLANNER, "analytic", {"engine.use": "numpy"})
+
+
 # --- Data ---------------------------------------------------------------------------------------------
 
 
 def collected(bench: Bench) -> list[Recording]:
     """The episodes that all learn from, the same every time."""
-    know = assemble(ROBOT, TASK, PLANNER, "analytic")
+    know = knowing()
     wander = Wander(know.robot, know.task, 1.0, 0.5)
     random = replace(know, planner=wander, dynamics=wander.dynamics)
     shown = replace(know, planner=Restless(know.planner, know.robot, 1.0, DISTURBED))
@@ -216,7 +221,7 @@ def arrays(data: Sequence[Recording]) -> dict[str, np.ndarray]:
 
 def ours(bench: Bench, data: Sequence[Recording]) -> list[Contender]:
     """Our planners, each on a model of its size."""
-    know = assemble(ROBOT, TASK, PLANNER, "analytic")
+    know = knowing()
     spec = spec_for(know.robot, know.task.dt)
     models: dict[tuple[int, int], Model] = {}
     found = []
@@ -247,7 +252,7 @@ def contender(lean: Lean, know: Parts, model: Model, threads: int) -> Contender:
 
 def theirs(bench: Bench, peer: Peer, data: Sequence[Recording]) -> Contender:
     """mbrl-lib's agent, on what its own trainer makes of the data."""
-    know = assemble(ROBOT, TASK, PLANNER, "analytic")
+    know = knowing()
     bench.told(f"the fit of {peer.name}", bench.parts)
     fitting = {"batch": BATCH, "learning_rate": RATE, "decay": DECAY, "process": "sines"}
     peer.ask("trainer", arrays(data), key=PEER, net=described(PEERS_NET), **fitting)
