@@ -1,7 +1,9 @@
 """Measures the table and the pictures of docs/performance.md by ``mbrl bench all --peers``, and writes them there.
 
-    .venv/bin/python benchmarks/performance.py                  everything; about half an hour on two free cores
-    .venv/bin/python benchmarks/performance.py --of all.json    of what was measured before
+    .venv/bin/python benchmarks/performance.py                            everything; half an hour on two free cores
+    .venv/bin/python benchmarks/performance.py --of plan.json loop.json    of what was measured before
+
+Other arguments go to that command, as --pairs 3.
 
 What is measured lies in runs/benchmark/performance.json.
 """
@@ -13,6 +15,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from upper_bound import put
 
@@ -38,24 +41,38 @@ def measured(more: list[str]) -> Path:
     return RESULT
 
 
-def words(facts: dict) -> str:
-    """On what it was measured."""
-    options, [*products] = facts["options"], facts["sgemm"]
-    sgemm = ", ".join(f"{p['gflops'][p['library']]:.0f} GFLOP/s by {p['library']} on {p['threads']}" for p in products)
-    return (
-        f"{facts['machine']['cpu']}, {options['threads']} threads, {options['pairs']} rounds, {options['seeds']} seeds "
-        f"of `loop`; its own matrix product: {sgemm} threads."
+def together(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Several results as one; what a later one has measured as well is not told twice."""
+    rows = {(row["work"], row["peer"]): row for facts in found for row in facts["rows"]}
+    return {
+        "rows": list(rows.values()),
+        "curves": {letter: pairs for facts in found for letter, pairs in facts["curves"].items()},
+        "points": next((facts["points"] for facts in reversed(found) if facts["points"]), []),
+    }
+
+
+def words(facts: dict[str, Any]) -> str:
+    """On what it was measured, and how."""
+    options = facts["options"]
+    products = ", ".join(
+        f"{known['gflops'][known['library']]:.0f} GFLOP/s on {known['threads']} by {known['library']}"
+        for known in facts["sgemm"]
     )
+    many = "s" * (options["threads"] > 1)
+    rounds = f"{options['threads']} thread{many}, {options['pairs']} rounds"
+    return f"`{facts['benchmark']}`: {facts['machine']['cpu']}, {rounds}; its own matrix product: {products}."
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--of", type=Path, help="write what this file has, and measure nothing")
+    parser.add_argument("--of", type=Path, nargs="+", help="write what these files have, and measure nothing")
     given, more = parser.parse_known_args()
-    facts = json.loads((given.of or measured(more)).read_text(encoding="utf-8"))
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in given.of or [measured(more)]]
+    facts = together(found)
     drawn = [path.name for path in draw(facts, PAGE.parent)]
     shown = [f"![{words}]({name})" for name, words in PICTURES.items() if name in drawn]
-    put(PAGE, COMMAND, "performance", "\n\n".join([words(facts), table(facts["rows"]), *shown]))
+    told = "\n".join(f"* {words(each)}" for each in found)
+    put(PAGE, COMMAND, "performance", "\n\n".join([told, table(facts["rows"]), *shown]))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 from mbrl_control.core import MbrlError
 
 SCRIPTS = Path(__file__).parent / "peers"
-SECONDS_TO_END = 5.0
+SECONDS_TO_END = 2.0
 
 
 class PeerError(MbrlError):
