@@ -72,6 +72,7 @@ class Config:
     )
     provider: str = param("cpu", "what onnx graphs run on", choices=tuple(PROVIDERS))
     threads: int = param(1, "threads that share out the samples, on the CPU", low=1, high=256)
+    int8: bool = param(False, "hidden layers in eight bits, of a model whose card says that it stood the test")
     rows: int = param(400, "about how many rows of each network a part of the samples has", low=1, high=1_000_000)
 
 
@@ -96,18 +97,35 @@ class Report:
 def engaged(config: Config, build: Build, period: float = math.inf) -> tuple[Planner, Report]:
     """The planner that ``build`` makes, run as asked. ``period`` [s] is what an iteration may take at most."""
     planner = build(np)
+    if config.int8:
+        _check_int8(config, planner)
     if config.use == "numpy":
         return planner, Report("numpy")
     try:
-        if not (hasattr(planner, "propose") and hasattr(planner, "choose")):
-            raise GraphError("the planner has no propose and choose, which are what can be written as graphs")
         engine = Engine(config, build, planner, period)
     except (GraphError, BackEndError) as error:
-        if config.use == "onnx" or config.provider != "cpu":
-            asked = "engine.use = onnx" if config.use == "onnx" else f"engine.provider = {config.provider}"
-            raise EngineError(f"{asked}: {error}") from None
+        asked = {"use = onnx": config.use == "onnx", f"provider = {config.provider}": config.provider != "cpu"}
+        if wanted := [words for words, is_so in {**asked, "int8 = true": config.int8}.items() if is_so]:
+            raise EngineError(f"engine.{wanted[0]}: {error}") from None
         return planner, Report("numpy", str(error))
     return engine, engine.report
+
+
+def _check_int8(config: Config, planner: Any) -> None:
+    """Refuse eight bits where they cannot be run, or where nobody knows what plans are worth with them."""
+    if config.use == "numpy" or config.provider != "cpu":
+        given = "engine.use = numpy" if config.use == "numpy" else f"engine.provider = {config.provider}"
+        raise EngineError(f"engine.int8 = true with {given}: it takes graphs on the CPU, engine.use = onnx")
+    dynamics = planner.on.dynamics if hasattr(planner, "on") else None
+    if not isinstance(dynamics, Ensemble):
+        name = type(dynamics or planner).__name__
+        raise EngineError(f"engine.int8 = true with '{name}', which has no layers: it takes a model that was learned")
+    said = dynamics.model.facts.get("int8")
+    if not isinstance(said, Mapping) or said.get("accepted") is not True:
+        raise EngineError(
+            "engine.int8 = true: the model's card does not say that plans in eight bits stood the test; it takes a "
+            "model of 'mbrl export RUN --out DIR --int8 EPISODES'"
+        )
 
 
 class Engine:
@@ -115,6 +133,8 @@ class Engine:
 
     def __init__(self, config: Config, build: Build, planner: Any, period: float) -> None:
         """``planner`` is what ``build`` makes on NumPy. It is made ready for observations as in ``at_home``."""
+        if not (hasattr(planner, "propose") and hasattr(planner, "choose")):
+            raise GraphError("the planner has no propose and choose, which are what can be written as graphs")
         self.planner, self.period, self._config = planner, period, config
         self.config = planner.config
         self.dt, self.horizon = planner.dt, planner.horizon
@@ -175,7 +195,7 @@ class Engine:
         if not isinstance(dynamics, Ensemble):
             raise EngineError(f"dynamics '{type(dynamics).__name__}' has no weights; what takes others is an ensemble")
         dynamics.swap(model)
-        weights = constants(model, dynamics.particles)
+        weights = constants(model, dynamics.particles, self.config.int8)
         for runner in {id(one): one for one in (*self._runners.values(), *self._spares.values())}.values():
             runner.swap(weights)
 
@@ -253,18 +273,20 @@ class _OnCpu(_Runner):
         self._each = {f"noise/{name}": given.noise[name].shape[1:] for name in each}
         self._pool = ThreadPoolExecutor(config.threads, "engine") if config.threads > 1 else None
         if self._count == 1:
-            self._graphs = {"plan": plan_graph.plan(build, given, {})}
+            self._graphs = {"plan": plan_graph.plan(build, given, {}, config.int8)}
         else:
             more = {f"more/{name}": np.shape(x) for name, x in proposed.more.items()}
             mine = {name: x[: self._size] if name in each else x for name, x in given.noise.items()}
             self._graphs = {
-                "propose": plan_graph.propose(build, given),
-                "evaluate": plan_graph.evaluate(build, replace(given, noise=mine), (self._size, *shape[1:])),
-                "choose": plan_graph.choose(build, given, shape, more),
+                "propose": plan_graph.propose(build, given, config.int8),
+                "evaluate": plan_graph.evaluate(
+                    build, replace(given, noise=mine), (self._size, *shape[1:]), config.int8
+                ),
+                "choose": plan_graph.choose(build, given, shape, more, config.int8),
             }
         self._open()
         threads = f"{config.threads} thread{'s' * (config.threads > 1)}"
-        self.report = self._tried(given, f"onnx, cpu, {threads}", begun)
+        self.report = self._tried(given, f"onnx, cpu, {threads}{', int8' * config.int8}", begun)
 
     def _open(self) -> None:
         """Sessions of the graphs, bound to places."""

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mbrl_control import model_folder, networks, plan_file, registry
+from mbrl_control import eight_bits, model_folder, networks, plan_file, registry
 from mbrl_control.config import params
 from mbrl_control.core import MbrlError, Robot
 from mbrl_control.model import Model, normaliser_shapes, shapes
@@ -236,7 +236,7 @@ def export(
         "validation": [asdict(check) for check in checks],
         "forced": list(forced),
     }
-    card = model_folder.plain(card)
+    card = eight_bits.kept(model_folder.plain(card), model)
     data = graph_of(model, {model_folder.IDENTITY: json.dumps(model_folder.identity(card))})
     error = parity(model, data)
     if not error <= PARITY:

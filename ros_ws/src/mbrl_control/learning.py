@@ -18,6 +18,7 @@ from mbrl_control.evaluate import Episode, Parts, Settings, engine_of, prefix_of
 if TYPE_CHECKING:
     from mbrl_control.fit_log import Epoch
     from mbrl_control.model import Model
+    from mbrl_control.plan_graph import Build
     from mbrl_control.replay import Recording
     from mbrl_control.run_folder import Run, Trial
 
@@ -77,12 +78,16 @@ class Lab:
 
     def planner(self, dynamics: Callable[[Any], Dynamics]) -> Planner:
         """The planner of this run on a model, which ``dynamics`` makes on an ``xp``."""
+        return engaged(engine_of(self.settings), self.planned(dynamics))[0]
+
+    def planned(self, dynamics: Callable[[Any], Dynamics]) -> Build:
+        """What makes that planner on an ``xp``."""
         overrides = self.settings.of("planners", dt=self.task.dt)
 
         def planned(xp: Any) -> Planner:
             return registry.make("planners", self.names["planner"], self.task, dynamics(xp), xp, overrides=overrides)
 
-        return engaged(engine_of(self.settings), planned)[0]
+        return planned
 
     def conditions(self) -> dict[str, Any]:
         """Under which it is learned, for the card: what the world is like, and what the planner took."""
@@ -136,6 +141,10 @@ def open_lab(task: str, options: LearnConfig, settings: Mapping[str, Any]) -> La
     known = {"robots": robot, "tasks": task, "planners": planner, "learners": options.learner, "dynamics": "ensemble"}
     check_settings(settings, {name.rsplit(".", 1)[-1] for name in known.values()} | {"fit", "world", "engine"})
     found = Settings(known, {**own, **published, **settings})
+    if engine_of(found).int8:
+        raise ConfigError(
+            "engine.int8 = true: what is still learned has stood no test; it takes false, and then export"
+        )
     machine = registry.make("robots", robot, overrides=found.of("robots"))
     wanted = registry.make("tasks", task, machine, overrides=found.of("tasks"))
     return Lab(machine, wanted, names, found, options, world_of(found))

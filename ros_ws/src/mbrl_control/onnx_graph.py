@@ -5,6 +5,9 @@ node and gives the ``Traced`` that comes out; what is done to arrays alone is do
 are folded. The graph has what the source has and nothing else: standard operators of one opset, one file, no external
 data, and the same bytes each time. Floats are float32. What no output needs is left out.
 
+A matrix may be ``Quantized``: what is multiplied by it is rounded to eight bits on the way, with one step for the whole
+tensor, and the product is of whole numbers. ONNX Runtime makes one operator of these when it opens the graph.
+
 A ``Traced`` knows its shape, so that ``x.shape`` may be read as of any array; an axis may have a name in place of a
 size, and then has any. Python cannot branch on its values.
 
@@ -18,7 +21,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -35,6 +38,11 @@ ELEMENTWISE = {
 """Functions that are one operator of the same arguments."""
 LOGICAL = ("And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Or")
 GREATEST = float(np.finfo(np.float32).max)
+
+EIGHT_BITS = np.dtype(np.int8)
+LARGEST_WHOLE = 64
+"""Weights in eight bits are whole numbers from minus this to this: two products with 255 then fit in the sixteen bits
+in which processors without VNNI add them up, so that every processor finds the same."""
 
 Shape = tuple[Any, ...]
 """Sizes, and names of axes that may have any."""
@@ -147,6 +155,23 @@ class Traced:
         return self.xp.node("Slice", [self, _indices(start), _indices(stop), _indices(axis)], shape, self.dtype)
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix in eight bits: in a product it is ``whole`` times ``scale``."""
+
+    whole: Traced
+    """Whole numbers [in out]."""
+    scale: Traced
+    """What one is, in each column [out]."""
+
+
+def quantized(array: Annotated[np.ndarray, "... in out"]) -> tuple[np.ndarray, np.ndarray]:
+    """The whole numbers nearest to a matrix, and what one is in each column: its largest element is 64."""
+    largest = np.abs(array).max(axis=-2)
+    scale = np.where(largest > 0.0, largest, 1.0) / LARGEST_WHOLE
+    return np.rint(array / scale[..., None, :]).astype(EIGHT_BITS), scale.astype(np.float32)
+
+
 def _folded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Of arrays alone the function is NumPy's."""
     name = function.__name__
@@ -167,7 +192,9 @@ class Recorder:
     __name__ = "onnx"
     """As a module of array functions has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, int8: bool = False) -> None:
+        """``int8``: networks have their hidden layers in eight bits."""
+        self.int8 = int8
         self.nodes: list[Any] = []
         self.inputs: dict[str, Traced] = {}
         self.constants: dict[str, np.ndarray] = {}
@@ -271,9 +298,19 @@ class Recorder:
 
     @_folded
     def matmul(self, a: Any, b: Any) -> Any:
+        if isinstance(b, Quantized):
+            return self._in_eight_bits(a, b)
         a, b = (x if isinstance(x, Traced) else np.asarray(x, np.float32) for x in (a, b))
         shape = (*broadcast(a.shape[:-2], b.shape[:-2]), *a.shape[-2:-1], *b.shape[1:][-1:])
         return self.node("MatMul", [a, b], shape, np.float32)
+
+    def _in_eight_bits(self, x: Traced, matrix: Quantized) -> Traced:
+        """x ~ step (whole - zero), and the product is of whole numbers."""
+        zero = self.node("DynamicQuantizeLinear", [x], (), np.uint8, outputs=3)
+        whole, step = Traced(self, f"{zero.name}_0", x.shape, zero.dtype), Traced(self, f"{zero.name}_1", (), x.dtype)
+        shape = (*x.shape[:-1], matrix.whole.shape[-1])
+        product = self.node("MatMulInteger", [whole, matrix.whole, zero], shape, np.int32)
+        return self.asarray(product, dtype=x.dtype) * (step * matrix.scale)
 
     @_folded
     def broadcast_to(self, x: Any, shape: Shape) -> Any:
@@ -388,6 +425,8 @@ def broadcast(*shapes: Shape) -> Shape:
 def _typed(x: Any) -> np.ndarray:
     """An array of what tensors hold; a Python number counts as a float."""
     array = np.asarray(x)
+    if array.dtype == EIGHT_BITS:
+        return array
     kind = "f" if isinstance(x, int) and not isinstance(x, bool) else array.dtype.kind
     if kind not in KINDS:
         raise GraphError(f"a constant of {array.dtype}: it takes floats, whole numbers or booleans")
@@ -454,7 +493,7 @@ def exchanged(data: bytes, constants: Mapping[str, np.ndarray]) -> bytes:
     made = onnx.load_model_from_string(data)
     for tensor in made.graph.initializer:
         if tensor.name in constants:
-            array = constants[tensor.name].astype(np.float32)
+            array = constants[tensor.name].astype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
             if array.shape != tuple(tensor.dims) or not np.isfinite(array).all():
                 raise GraphError(f"constant '{tensor.name}': it takes finite numbers {list(tensor.dims)}")
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))

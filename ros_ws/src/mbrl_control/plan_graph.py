@@ -6,7 +6,8 @@
     plan        all of it in one: what another program runs               everything               -> next/*, ...
 
 An engine on several cores runs the first three, ``evaluate`` for a part of the samples on each; one on a GPU, and
-whoever has nothing but ONNX Runtime, runs ``plan``. Sizes are fixed. Tensors are called
+whoever has nothing but ONNX Runtime, runs ``plan``. Sizes are fixed. With ``int8`` networks have their hidden layers
+in eight bits. Tensors are called
 
     q v t stamp                 the joints, the time that is planned for, and that at which the joints were measured
     seen/BLOCK goal knob/NAME   as in ``core.Observation``, ``Goal`` and the planner's ``knobs``
@@ -92,8 +93,8 @@ def fed(obs: Observation, goal: Goal, knobs: Any, carry: Any, noise: Any) -> dic
 class Writer:
     """One graph on its way: its inputs as the planner takes them."""
 
-    def __init__(self, build: Build, given: Given) -> None:
-        self.xp, self.given = Recorder(), given
+    def __init__(self, build: Build, given: Given, int8: bool = False) -> None:
+        self.xp, self.given = Recorder(int8), given
         self.planner: Sampler = build(self.xp)  # type: ignore[assignment]
         self.knobs, self.carry, self.noise = (
             {name: self._input(f"{kind}/{name}", x) for name, x in arrays.items()}
@@ -136,23 +137,25 @@ def told(found: Outcome) -> dict[str, Any]:
     }
 
 
-def propose(build: Build, given: Given) -> bytes:
-    writer = Writer(build, given)
+def propose(build: Build, given: Given, int8: bool = False) -> bytes:
+    writer = Writer(build, given, int8)
     proposed = writer.proposed()
     more = {f"more/{name}": x for name, x in proposed.more.items()}
     return writer.written("propose", {"controls": proposed.controls, **more}, {})
 
 
-def evaluate(build: Build, given: Given, controls: tuple[int, ...]) -> bytes:
+def evaluate(build: Build, given: Given, controls: tuple[int, ...], int8: bool = False) -> bytes:
     """``controls`` is the shape of a part of the sequences."""
-    writer = Writer(build, given)
+    writer = Writer(build, given, int8)
     tried = writer.planner.on.evaluate(writer.xp.input("controls", controls), writer.case())
     return writer.written("evaluate", {"cost": tried.cost}, {})
 
 
-def choose(build: Build, given: Given, controls: tuple[int, ...], more: Mapping[str, tuple[int, ...]]) -> bytes:
+def choose(
+    build: Build, given: Given, controls: tuple[int, ...], more: Mapping[str, tuple[int, ...]], int8: bool = False
+) -> bytes:
     """``controls`` and ``more`` are the shapes of what ``propose`` gives, under the names that they have there."""
-    writer = Writer(build, given)
+    writer = Writer(build, given, int8)
     xp = writer.xp
     also = {name.removeprefix("more/"): xp.input(name, shape) for name, shape in more.items()}
     proposed = Proposed(xp.input("controls", controls), also)
@@ -160,13 +163,13 @@ def choose(build: Build, given: Given, controls: tuple[int, ...], more: Mapping[
     return writer.written("choose", writer.chosen(writer.case(), proposed, tried), {})
 
 
-def plan(build: Build, given: Given, metadata: Mapping[str, Any]) -> bytes:
+def plan(build: Build, given: Given, metadata: Mapping[str, Any], int8: bool = False) -> bytes:
     """The whole iteration; ``metadata`` is what the file says of itself.
 
     Of all sequences only the costs are asked for: one that is rolled out again costs less than to know of every one
     what is predicted of it.
     """
-    writer = Writer(build, given)
+    writer = Writer(build, given, int8)
     xp, case, proposed = writer.xp, writer.case(), writer.proposed()
     cost = writer.planner.on.evaluate(proposed.controls, case).cost
     among = np.arange(cost.shape[0]) < xp.input("live", ())

@@ -5,6 +5,9 @@ of three axes packs them anew each time. Of small ones that is no matter, and al
 operator costs more than what it does. Widths are filled up with zeros to whole vectors, and what inputs are divided by
 is in the first weights. The constants have names, and ``constants`` gives those of another model: a graph that is there
 takes the weights of a model that was fitted again.
+
+In eight bits (``Recorder.int8``) the products between hidden layers of particles' members are of whole numbers. First
+and last layers stay as they are: they cost little, and what is lost there reaches the state at once.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from mbrl_control import networks
 from mbrl_control.core import Array
 from mbrl_control.model import Described, usual
 from mbrl_control.networks import Net
-from mbrl_control.onnx_graph import Recorder, Traced
+from mbrl_control.onnx_graph import Quantized, Recorder, Traced, quantized
 
 WIDTH = 16
 """Hidden layers are filled up to a multiple of this: the floats of a vector register."""
 SMALL = 2**14
 """Rows of a member times the width of a layer up to which all members are one product (measured)."""
+PARTS = ("int8", "scale")
+"""Of a weight in eight bits."""
 BOUNDS = ("max_log_variance", "min_log_variance")
 ACTIVATIONS = {
     **networks.ACTIVATIONS,
@@ -49,11 +54,13 @@ class Written:
 
     def __init__(self, model: Described, particles: int, xp: Recorder) -> None:
         self._net, self._xp = model.net, xp
-        named = {name: xp.named(name, array) for name, array in constants(model, particles).items()}
+        named = {name: xp.named(name, array) for name, array in constants(model, particles, xp.int8).items()}
         self._named = named
         self.usual = named["output_mean"], named["output_scale"]
         count = model.net.members
         self._members = [{name: named[f"{name}/{m}"] for name in _layers(model.net)} for m in range(count)]
+        for m, own in enumerate(self._members if xp.int8 else ()):
+            own |= {name: Quantized(*(named[f"{name}/{m}.{part}"] for part in PARTS)) for name in _between(model.net)}
         self._together = {name: named[name] for name in _layers(model.net)}
 
     def of(self, member: Annotated[Array, "P"]) -> Places:
@@ -85,13 +92,16 @@ class Written:
         """What the last layers of members give for their particles, which stand member by member."""
         xp, net, width = self._xp, self._net, x.shape[-1]
         rows = int(np.prod(x.shape[1:-1])) * max(counts)
-        if len(set(counts)) == 1 and rows * max(net.hidden) <= SMALL:
+        if not xp.int8 and len(set(counts)) == 1 and rows * max(net.hidden) <= SMALL:
             raw = networks.forward(xp, net, self._together, xp.reshape(x, (net.members, rows, width)), ACTIVATIONS)
             return xp.reshape(raw, (*x.shape[:-1], raw.shape[-1]))
         said, at = [], 0
         for params, count in zip(self._members, counts, strict=True):
             if count:
-                raw = networks.forward(xp, net, params, xp.reshape(x[at : at + count], (-1, width)), ACTIVATIONS)
+                own = xp.reshape(x[at : at + count], (-1, width))
+                raw = networks.forward(xp, net, params, own, ACTIVATIONS)
+                if xp.int8:
+                    raw = raw + xp.sum(own, axis=-1)[:, None] * 0.0  # what is not finite may not become a whole number
                 said.append(xp.reshape(raw, (count, *x.shape[1:-1], raw.shape[-1])))
             at += count
         return xp.concat(said, axis=0)
@@ -107,8 +117,16 @@ def _layers(net: Net) -> list[str]:
     return [name for name in net.shapes() if name not in BOUNDS]
 
 
-def constants(model: Described, particles: int) -> Mapping[str, np.ndarray]:
-    """What a graph may have of a model, by name; ``w0/3`` is the first weight of member 3, ``w0`` that of all."""
+def _between(net: Net) -> list[str]:
+    """The weights between hidden layers."""
+    return [f"w{layer}" for layer in range(1, net.layers - 1)]
+
+
+def constants(model: Described, particles: int, int8: bool = False) -> Mapping[str, np.ndarray]:
+    """What a graph may have of a model, by name; ``w0/3`` is the first weight of member 3, ``w0`` that of all.
+
+    With ``int8`` those between hidden layers are there in eight bits as well, as ``w1/3.int8`` and ``w1/3.scale``.
+    """
     net, params = model.net, {name: np.asarray(array, dtype=float) for name, array in model.params.items()}
     mean, scale = usual(model)
     found = {"input_mean": params["input_mean"], "output_mean": mean, "output_scale": scale}
@@ -120,7 +138,10 @@ def constants(model: Described, particles: int) -> Mapping[str, np.ndarray]:
         member = np.sort(np.arange(particles) % net.members)
         for name in BOUNDS:
             found[name], found[f"{name}/particle"] = params[name], params[name][member]
-    return {name: array.astype(np.float32) for name, array in found.items()}
+    single = {name: array.astype(np.float32) for name, array in found.items()}
+    for name in (f"{name}/{m}" for name in _between(net) for m in range(net.members * int8)):
+        single |= {f"{name}.{part}": array for part, array in zip(PARTS, quantized(single[name]), strict=True)}
+    return single
 
 
 def _filled(net: Net, name: str, array: Annotated[np.ndarray, "E in out"]) -> Annotated[np.ndarray, "E more more"]:
