@@ -107,13 +107,14 @@ def judged(single: Mapping[str, Any], eight: Mapping[str, Any]) -> dict[str, Any
 
 def refusal(found: Mapping[str, Any]) -> str:
     """One line that says what failed, and what to do."""
-    single, eight = (found[kind] for kind in KINDS)
-    means = [f"{np.mean(one['scores']):.4g}" for one in (eight, single)]
+    kinds = ", ".join(
+        f"{kind} has a mean score of {np.mean(found[kind]['scores']):.4g}, {found[kind]['met']} goals met and "
+        f"{found[kind]['cut_short']} cut short"
+        for kind in KINDS
+    )
     return (
-        f"not exported: of {len(found['seeds'])} episodes int8 has a mean score of {means[0]}, {eight['met']} goals met, "
-        f"{eight['cut_short']} cut short, and float32 {means[1]}, {single['met']} met, {single['cut_short']} cut short; "
-        f"it takes {found['least_mean']:.4g} or more, no fewer met and no more cut short; 'mbrl export' without --int8 "
-        f"exports it for float32"
+        f"not exported: of {len(found['seeds'])} episodes {kinds}; of int8 it takes {found['least_mean']:.4g} or more, "
+        f"no fewer met and no more cut short; 'mbrl export' without --int8 exports it for float32"
     )
 
 
