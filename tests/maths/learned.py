@@ -34,6 +34,25 @@ def constant(spec: Spec, changes: np.ndarray, deviation: float = 0.0) -> Model:
     return Model(spec, net, params)
 
 
+def obedient(robot, dt: float = DT, hidden: int = 3, members: int = 2, facts=None) -> Model:
+    """Members that know an arm behind a stiff servo: its joints are where the reference is. relu(x) - relu(-x) = x,
+    layer after layer."""
+    spec, nj = spec_for(robot, dt), robot.nj
+    size = len(spec.input_names)
+    net = Net(members, size, (2 * size,) * hidden, 2 * nj, "deterministic", "relu")
+    _, v, away, v_ref, v_then = np.split(np.eye(size), 5)
+    changes = np.concatenate([away + 0.5 * dt * (v_ref + v_then), v_then - v]).T
+    scale = np.repeat([1.0, 1.0, 0.2, 1.0, 1.0], nj)
+    first = np.concatenate([np.eye(size), -np.eye(size)], axis=1)
+    last = np.concatenate([changes, -changes]) * np.tile(scale, 2)[:, None]
+    weights = [first, *[np.eye(2 * size)] * (hidden - 1), last]
+    params = {f"w{i}": np.stack([w] * members) for i, w in enumerate(weights)}
+    params |= {f"b{i}": np.zeros((members, 1, w.shape[1])) for i, w in enumerate(weights)}
+    params |= {"input_mean": np.zeros(size), "input_scale": scale}
+    params |= {"output_mean": np.zeros(2 * nj), "output_scale": np.ones(2 * nj)}
+    return Model(spec, net, {name: array.astype(np.float32) for name, array in params.items()}, facts or {})
+
+
 def swinging(robot, count: int, seed: int, steps: int = 50) -> list[Recording]:
     """Episodes of a robot with a closed form under smooth random torques, from near home."""
     dynamics = registry.make("dynamics", "analytic", robot, np, overrides={"substeps": 10})
@@ -61,4 +80,4 @@ def record(robot, q, v, u, source="made", **more) -> Recording:
     )
 
 
-__all__ = ["DT", "constant", "pendulum", "record", "spec_for", "swinging"]
+__all__ = ["DT", "constant", "obedient", "pendulum", "record", "spec_for", "swinging"]
