@@ -18,7 +18,7 @@ from mbrl_control.model_folder import CARD
 from mbrl_control.run_folder import Run, Trial
 
 SMALL = {"mppi.samples": 8, "mppi.horizon": 5}
-SECONDS = 1.0
+SECONDS = 0.5
 FACTS = {"data": {"sha256": ["a"]}, "fit": {"head": "deterministic", "seed": 0}, "metrics": {"held_out_steps": 0}}
 EXPORT = ("--episodes", "0", *(word for name in ("held_out", "one_step", "open_loop") for word in ("--force", name)))
 
