@@ -12,9 +12,10 @@ from learned import obedient
 from mbrl_control import engine, registry
 from mbrl_control.core import Goal, Status
 from mbrl_control.dynamics import ensemble
+from mbrl_control.model_folder import WEIGHTS
 from mbrl_control.sampling import at_home
 
-ACCEPTED = {"int8": {"accepted": True}}
+ACCEPTED = {"int8": {"accepted": True, "weights_sha256": "a"}, "sha256": {WEIGHTS: "a"}}
 ARM = registry.make("robots", "panda")
 REACH = registry.make("tasks", "reach", ARM)
 
@@ -78,15 +79,20 @@ def test_a_model_that_was_fitted_again_takes_the_place_of_the_weights_in_eight_b
     made.swap(other)
     after = made.improve(*arguments)[2].cost
     assert after == engaged(other)[0].improve(*arguments)[2].cost != before
+    with pytest.raises(engine.EngineError, match="card does not say that plans in eight bits stood the test"):
+        made.swap(dataclasses.replace(first, facts={}))
+    assert made.improve(*arguments)[2].cost == after
 
 
 @pytest.mark.parametrize(
     ("facts", "config", "said"),
     [
         ({}, {}, "card does not say that plans in eight bits stood the test; it takes a model of 'mbrl export RUN"),
-        ({"int8": {"accepted": False}}, {}, "card does not say"),
-        ({"int8": {"accepted": "no"}}, {}, "card does not say"),
-        ({"int8": "yes"}, {}, "card does not say"),
+        ({**ACCEPTED, "int8": {"accepted": False, "weights_sha256": "a"}}, {}, "card does not say"),
+        ({**ACCEPTED, "int8": {"accepted": "no", "weights_sha256": "a"}}, {}, "card does not say"),
+        ({**ACCEPTED, "int8": "yes"}, {}, "card does not say"),
+        ({**ACCEPTED, "sha256": {WEIGHTS: "b"}}, {}, "card does not say"),
+        ({"int8": ACCEPTED["int8"]}, {}, "card does not say"),
         (ACCEPTED, {"use": "numpy"}, "engine.int8 = true with engine.use = numpy: it takes graphs on the CPU"),
         (ACCEPTED, {"provider": "cuda"}, "engine.int8 = true with engine.provider = cuda: it takes graphs on the CPU"),
     ],

@@ -20,7 +20,7 @@ NET = Net(3, 5, (20, 24, 16), 2)
 ROWS, PARTICLES = 7, 4
 
 
-def rounded(x: np.ndarray) -> np.ndarray:
+def rounded(x: np.ndarray) -> tuple[np.float32, np.ndarray]:
     """A tensor as DynamicQuantizeLinear has it: 256 steps from its least to its greatest, zero one of them."""
     low, high = np.float32(min(x.min(), 0.0)), np.float32(max(x.max(), 0.0))
     step = np.float32((high - low) / np.float32(255.0))

@@ -43,6 +43,7 @@ from mbrl_control.core import (
 from mbrl_control.dynamics._written import constants
 from mbrl_control.dynamics.ensemble import Ensemble
 from mbrl_control.model import Described
+from mbrl_control.model_folder import WEIGHTS
 from mbrl_control.onnx_check import GraphError
 from mbrl_control.onnx_graph import exchanged
 from mbrl_control.plan_graph import TIMES, Build, Given, fed, single
@@ -120,8 +121,13 @@ def _check_int8(config: Config, planner: Any) -> None:
     if not isinstance(dynamics, Ensemble):
         name = type(dynamics or planner).__name__
         raise EngineError(f"engine.int8 = true with '{name}', which has no layers: it takes a model that was learned")
-    said = dynamics.model.facts.get("int8")
-    if not isinstance(said, Mapping) or said.get("accepted") is not True:
+    _check_stood(dynamics.model)
+
+
+def _check_stood(model: Described) -> None:
+    """Refuse a model whose card does not say that these very weights stood the test in eight bits."""
+    said, files = (found if isinstance(found := model.facts.get(name), Mapping) else {} for name in ("int8", "sha256"))
+    if said.get("accepted") is not True or said.get("weights_sha256", "") != files.get(WEIGHTS):
         raise EngineError(
             "engine.int8 = true: the model's card does not say that plans in eight bits stood the test; it takes a "
             "model of 'mbrl export RUN --out DIR --int8 EPISODES'"
@@ -194,6 +200,8 @@ class Engine:
         dynamics = self.on.dynamics
         if not isinstance(dynamics, Ensemble):
             raise EngineError(f"dynamics '{type(dynamics).__name__}' has no weights; what takes others is an ensemble")
+        if self.config.int8:
+            _check_stood(model)
         dynamics.swap(model)
         weights = constants(model, dynamics.particles, self.config.int8)
         for runner in {id(one): one for one in (*self._runners.values(), *self._spares.values())}.values():
