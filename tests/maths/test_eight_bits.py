@@ -69,6 +69,8 @@ def test_weights_are_whole_numbers_of_each_column():
     assert whole.dtype == np.int8
     assert whole.tolist() == [[32, 0, -64], [-64, 0, 21]]
     np.testing.assert_allclose(whole * scale, weight, atol=scale.max() / 2)
+    tiny = np.full((2, 3), 1e-45, np.float32)
+    assert quantized(tiny)[0].tolist() == [[64] * 3] * 2
 
 
 # --- The members --------------------------------------------------------------------------------------

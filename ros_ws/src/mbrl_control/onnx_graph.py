@@ -167,6 +167,7 @@ class Quantized:
 
 def quantized(array: Annotated[np.ndarray, "... in out"]) -> tuple[np.ndarray, np.ndarray]:
     """The whole numbers nearest to a matrix, and what one is in each column: its largest element is 64."""
+    array = np.asarray(array, dtype=float)  # where the smallest numbers of single precision can be divided
     largest = np.abs(array).max(axis=-2)
     scale = np.where(largest > 0.0, largest, 1.0) / LARGEST_WHOLE
     return np.rint(array / scale[..., None, :]).astype(EIGHT_BITS), scale.astype(np.float32)
