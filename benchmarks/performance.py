@@ -54,13 +54,18 @@ def together(found: list[dict[str, Any]]) -> dict[str, Any]:
 def words(facts: dict[str, Any]) -> str:
     """On what it was measured, and how."""
     options = facts["options"]
+    made = [counted(options["pairs"], "round")] * (facts["benchmark"] != "loop")
+    made += [counted(options["seeds"], "seed") + " of `loop`"] * (facts["benchmark"] in ("loop", "all"))
     products = ", ".join(
-        f"{known['gflops'][known['library']]:.0f} GFLOP/s on {known['threads']} by {known['library']}"
+        f"{known['gflops'][known['library']]:.0f} GFLOP/s by {known['library']} on {counted(known['threads'], 'thread')}"
         for known in facts["sgemm"]
     )
-    many = "s" * (options["threads"] > 1)
-    rounds = f"{options['threads']} thread{many}, {options['pairs']} rounds"
-    return f"`{facts['benchmark']}`: {facts['machine']['cpu']}, {rounds}; its own matrix product: {products}."
+    on = ", ".join([facts["machine"]["cpu"], counted(options["threads"], "thread"), *made])
+    return f"`{facts['benchmark']}`: {on}; its own matrix product: {products}."
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def main() -> None:
@@ -70,7 +75,7 @@ def main() -> None:
     found = [json.loads(path.read_text(encoding="utf-8")) for path in given.of or [measured(more)]]
     facts = together(found)
     drawn = [path.name for path in draw(facts, PAGE.parent)]
-    shown = [f"![{words}]({name})" for name, words in PICTURES.items() if name in drawn]
+    shown = [f"![{caption}]({name})" for name, caption in PICTURES.items() if name in drawn]
     told = "\n".join(f"* {words(each)}" for each in found)
     put(PAGE, COMMAND, "performance", "\n\n".join([told, table(facts["rows"]), *shown]))
 
