@@ -57,8 +57,8 @@ def words(facts: dict[str, Any]) -> str:
     made = [counted(options["pairs"], "round")] * (facts["benchmark"] != "loop")
     made += [counted(options["seeds"], "seed") + " of `loop`"] * (facts["benchmark"] in ("loop", "all"))
     products = ", ".join(
-        f"{known['gflops'][known['library']]:.0f} GFLOP/s by {known['library']} on {counted(known['threads'], 'thread')}"
-        for known in facts["sgemm"]
+        f"{each['gflops'][each['library']]:.0f} GFLOP/s by {each['library']} on {counted(each['threads'], 'thread')}"
+        for each in facts["sgemm"]
     )
     on = ", ".join([facts["machine"]["cpu"], counted(options["threads"], "thread"), *made])
     return f"`{facts['benchmark']}`: {on}; its own matrix product: {products}."
