@@ -200,10 +200,10 @@ class Engine:
         dynamics = self.on.dynamics
         if not isinstance(dynamics, Ensemble):
             raise EngineError(f"dynamics '{type(dynamics).__name__}' has no weights; what takes others is an ensemble")
-        if self.config.int8:
+        if self._config.int8:
             _check_stood(model)
         dynamics.swap(model)
-        weights = constants(model, dynamics.particles, self.config.int8)
+        weights = constants(model, dynamics.particles, self._config.int8)
         for runner in {id(one): one for one in (*self._runners.values(), *self._spares.values())}.values():
             runner.swap(weights)
 
