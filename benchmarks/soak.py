@@ -60,9 +60,10 @@ def run(seconds: float) -> dict[str, Any]:
         while demo.poll() is None:
             time.sleep(EVERY)
             try:
-                now, spent = usage(demo.pid)
+                now, used = usage(demo.pid)
             except FileNotFoundError:
                 break
+            spent = max(spent, used)
             if SETTLED < time.monotonic() - begun < seconds:
                 memory.append(now)
         if demo.wait() not in (0, 1) or not out.exists():

@@ -37,6 +37,9 @@ def planning(clock: Clock, pace: Pace = PACE, takes: float = 0.01) -> Planning:
         ({}, 0.01, 2),  # a third would end after 30 ms of 25
         ({}, 0.0124, 2),
         ({"duty": 1.0}, 0.01, 5),
+        ({"enough": 0.25}, 0.004, 3),
+        ({"enough": 0.25}, 0.02, 1),
+        ({"enough": 0.9}, 0.01, 2),
         ({"iterations": 1}, 0.001, 1),
         ({"iterations": 7}, 0.001, 7),
         ({"iterations": 7}, 0.01, 2),

@@ -74,6 +74,12 @@ class NodeConfig:
     model: str = param("kinematic", "what is planned through: a name in 'mbrl list dynamics', or a model folder")
     rate: float = param(20.0, "plans a second", unit="Hz", low=0.5, high=100.0)
     duty: float = param(0.5, "share of the period that planning may take", low=0.05, high=1.0)
+    enough: float = param(
+        0.25,
+        "share of the period within which all iterations but the first end: more make a plan better, and older",
+        low=0.0,
+        high=1.0,
+    )
     iterations: int = param(0, "planner iterations a plan; 0: as many as fit (3 in lock-step)", low=0, high=1000)
     goal: tuple[float, ...] = param((), "goal until another one comes, in the task's units; empty: stay where it is")
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
@@ -186,7 +192,7 @@ class PlannerNode(Node):
         asked = Sizes(*(getattr(given, name, None) for name in ("samples", "horizon")))
         measured = config.sizing == "auto" and not config.lockstep
         sizes = ladder(asked, Sizes(config.least_samples, config.least_horizon)) if measured else [asked]
-        pace = Pace(self.period, config.duty, config.handover, config.iterations, config.lockstep)
+        pace = Pace(self.period, config.duty, config.handover, config.iterations, config.enough, config.lockstep)
         sizing = Sizing(sizes, self._build, pace.budget, self._try if measured else None, self._say)
         return Planning(pace, sizing, np.random.default_rng(config.seed))
 

@@ -42,6 +42,8 @@ class Pace:
     """From sending a plan to the first command that follows it [s]."""
     iterations: int = 0
     """Of a plan; 0: as many as fit."""
+    enough: float = 1.0
+    """Share of the period within which further iterations have to end: they make a plan better, and older."""
     lockstep: bool = False
 
     @property
@@ -98,7 +100,7 @@ class Planning:
         pace = self.pace
         if pace.lockstep:
             return done < (pace.iterations or IN_LOCKSTEP)
-        return done != pace.iterations and spent + spent / done <= pace.budget
+        return done != pace.iterations and spent + spent / done <= min(pace.duty, pace.enough) * pace.period
 
     def _carry_for(self, planner: Planner, obs: Observation) -> Carry:
         if self._carry is None:
