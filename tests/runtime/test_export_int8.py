@@ -73,6 +73,8 @@ def test_a_model_that_is_as_good_in_eight_bits_is_exported_and_the_card_says_so(
     assert found["accepted"] is True
     assert " --int8 5" in card["command"]
     assert found["gate"] == eight_bits.GATE
+    took = [f"{kind} {found[kind]['iteration_ms']:.2f} ms" for kind in ("float32", "int8")]
+    assert f"an iteration takes {', '.join(took)}\n" in said
     for kind in ("float32", "int8"):
         assert len(found[kind]["scores"]) == len(set(found["seeds"])) == 5
         assert found[kind]["iteration_ms"] > 0.0

@@ -87,12 +87,13 @@ def compared(
 
 
 def _told(episodes: Sequence[Episode], lab: Lab) -> dict[str, Any]:
+    """Of one kind; what an iteration takes is of the quickest plan, which nothing else on the machine made wait."""
     plans = np.concatenate([episode.plan_time for episode in episodes])
     return {
         "scores": [episode.total for episode in episodes],
         "met": sum(episode.success for episode in episodes),
         "cut_short": sum(bool(episode.ended) for episode in episodes),
-        "iteration_ms": round(float(np.median(plans)) / lab.options.iterations * 1e3, 3),
+        "iteration_ms": round(float(plans.min()) / lab.options.iterations * 1e3, 3),
     }
 
 

@@ -118,6 +118,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
     if args.int8 is not None and source.lab is not None:
         found = eight_bits.compared(source.lab, source.model, args.int8, told_of_eight_bits(console, args.int8))
         result["int8"] = found
+        took = ", ".join(f"{kind} {found[kind]['iteration_ms']:.2f} ms" for kind in eight_bits.KINDS)
+        console.print(f"an iteration takes {took}", markup=False, soft_wrap=True)
         if not found["accepted"]:
             print(f"mbrl: {args.source}: {eight_bits.refusal(found)}", file=sys.stderr)
             return 1, {**result, "folder": None}
