@@ -405,6 +405,7 @@ MISTAKES = [
     (["policy", "--pairs", "0"], "--pairs = '0': it takes a whole number from 1 to 1000"),
     (["plan", "--provider", "cud"], "--provider = 'cud': it takes one of cpu, cuda"),
     (["all", "--provider", "cuda"], "--provider cuda: 'mbrl bench all' computes on the CPU; it takes 'plan'"),
+    (["plan", "--provider", "cuda", "--peers"], "--peers: on a GPU ours alone is measured; it takes --provider cpu"),
     (["policy", "--plots", "nowhere"], "--plots nowhere: no such folder; it takes one that is there"),
     (["policy", "--peers", "--peers-dir", "/proc/x"], "--peers-dir /proc/x: no such file or directory"),
 ]

@@ -99,6 +99,8 @@ def check(args: argparse.Namespace, options: BenchConfig) -> None:
 
         if args.benchmark != "plan":
             raise MbrlError(f"--provider cuda: 'mbrl bench {args.benchmark}' computes on the CPU; it takes 'plan'")
+        if args.peers:
+            raise MbrlError("--peers: on a GPU ours alone is measured; it takes --provider cpu")
         check_gpu()
 
 
