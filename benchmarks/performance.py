@@ -1,4 +1,4 @@
-"""Measures the table and the pictures of docs/performance.md by ``mbrl bench all --peers``, and writes them there.
+"""Measures the table of README and the table and pictures of docs/performance.md by ``mbrl bench all --peers``.
 
     .venv/bin/python benchmarks/performance.py                            everything; half an hour on two free cores
     .venv/bin/python benchmarks/performance.py --of plan.json loop.json    of what was measured before
@@ -23,6 +23,7 @@ from mbrl_control.bench.plots import draw
 from mbrl_control.bench.rows import table
 
 ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
 PAGE, RESULT = ROOT / "docs" / "performance.md", ROOT / "runs" / "benchmark" / "performance.json"
 COMMAND = ".venv/bin/python benchmarks/performance.py"
 PICTURES = {
@@ -78,6 +79,7 @@ def main() -> None:
     shown = [f"![{caption}]({name})" for name, caption in PICTURES.items() if name in drawn]
     told = "\n".join(f"* {words(each)}" for each in found)
     put(PAGE, COMMAND, "performance", "\n\n".join([told, table(facts["rows"]), *shown]))
+    put(README, COMMAND, "performance", table(facts["rows"]))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import pytest
 from mbrl_control import engine, registry
 from mbrl_control.core import Goal, Observation, Robot, State, Status
 from mbrl_control.dynamics import ensemble
-from mbrl_control.engine import DeviceLostError, Engine, EngineError
+from mbrl_control.engine import Engine
 from mbrl_control.model import Model, ModelError, normaliser_shapes, spec_for
 from mbrl_control.networks import Net, initial
+from mbrl_control.onnx_check import GraphError
+from mbrl_control.runners import Config, DeviceLostError, EngineError, OnCpu, parted
 from mbrl_control.sampling import at_home
 
 SAMPLES, HORIZON = 24, 5
@@ -61,10 +63,10 @@ PARTS = pytest.mark.parametrize("config", [{}, {"threads": 2, "rows": 5}], ids=[
 @PARTS
 def test_graphs_take_the_weights_of_a_model_that_was_fitted_again(panda, config):
     old, new = model_of(panda, 0), model_of(panda, 1)
-    made = Engine(engine.Config(**config), builder(old, panda), builder(old, panda)(np), math.inf)
+    made = Engine(Config(**config), builder(old, panda), builder(old, panda)(np), math.inf)
     before = improved(made)[1]
     made.swap(new)
-    written_anew = Engine(engine.Config(**config), builder(new, panda), builder(new, panda)(np), math.inf)
+    written_anew = Engine(Config(**config), builder(new, panda), builder(new, panda)(np), math.inf)
     after = improved(made)[1]
     assert not np.allclose(before.u, after.u)
     assert np.array_equal(after.u, improved(written_anew)[1].u)
@@ -72,12 +74,12 @@ def test_graphs_take_the_weights_of_a_model_that_was_fitted_again(panda, config)
 
 
 def test_weights_that_are_not_of_this_kind_are_refused(panda):
-    made = Engine(engine.Config(), builder(model_of(panda, 0), panda), builder(model_of(panda, 0), panda)(np), math.inf)
+    made = Engine(Config(), builder(model_of(panda, 0), panda), builder(model_of(panda, 0), panda)(np), math.inf)
     with pytest.raises(ModelError, match="in place of this one it takes another with 3 members"):
         made.swap(model_of(panda, 0, members=2))
     lost = model_of(panda, 1)
     object.__setattr__(lost, "params", {**lost.params, "w1": lost.params["w1"] * np.nan})
-    with pytest.raises(engine.GraphError, match=r"constant 'w1(/0)?': it takes finite numbers"):
+    with pytest.raises(GraphError, match=r"constant 'w1(/0)?': it takes finite numbers"):
         made.swap(lost)
 
 
@@ -88,7 +90,7 @@ def test_only_an_ensemble_has_weights(panda):
         kinematic = registry.make("dynamics", "kinematic", panda, xp)
         return registry.make("planners", "mppi", task, kinematic, xp, overrides=SETTINGS)
 
-    made = Engine(engine.Config(), build, build(np), math.inf)
+    made = Engine(Config(), build, build(np), math.inf)
     with pytest.raises(EngineError, match="dynamics 'Kinematic' has no weights"):
         made.swap(model_of(panda, 0))
 
@@ -106,14 +108,14 @@ def test_only_an_ensemble_has_weights(panda):
 )
 def test_samples_are_shared_out_evenly_over_threads(panda, config, expected):
     planner = builder(model_of(panda, 0), panda)(np)
-    assert engine._part(engine.Config(**config), planner, SAMPLES) == expected
+    assert parted(Config(**config), planner, SAMPLES) == expected
 
 
 def test_more_particles_than_members_make_smaller_parts(panda):
     model, task = model_of(panda, 0), registry.make("tasks", "reach", panda)
     dynamics = ensemble.of(model, panda, np, ensemble.Config(particles=12))
     planner = registry.make("planners", "mppi", task, dynamics, np, overrides=SETTINGS)
-    assert engine._part(engine.Config(rows=48), planner, SAMPLES) == (12, 2)
+    assert parted(Config(rows=48), planner, SAMPLES) == (12, 2)
 
 
 class Fading:
@@ -132,10 +134,10 @@ class Fading:
 def on_a_gpu(monkeypatch, panda, period: float) -> Engine:
     """An engine on a device that fails in its third iteration; its graphs are run by the CPU."""
     monkeypatch.setattr(
-        engine, "_OnDevice", lambda config, build, given: Fading(engine._OnCpu(config, build, given, build(np)), 2)
+        engine, "OnDevice", lambda config, build, given: Fading(OnCpu(config, build, given, build(np)), 2)
     )
     build = builder(model_of(panda, 0), panda)
-    return Engine(engine.Config(provider="cuda"), build, build(np), period)
+    return Engine(Config(provider="cuda"), build, build(np), period)
 
 
 def test_a_gpu_that_is_lost_is_replaced_by_a_cpu_that_is_quick_enough(monkeypatch, panda):
@@ -165,7 +167,7 @@ def test_a_gpu_that_is_lost_where_the_cpu_is_too_slow_is_a_fault_and_no_plan(mon
 
 def test_an_observation_with_other_blocks_gets_graphs_of_its_own(panda):
     build = builder(model_of(panda, 0), panda)
-    made, planner = Engine(engine.Config(), build, build(np), math.inf), build(np)
+    made, planner = Engine(Config(), build, build(np), math.inf), build(np)
     _, goal = asked(planner)
     bare = Observation(0.0, State(0.0, panda.home, np.zeros(7)))
     noise = planner.noise(np.random.default_rng(0))
@@ -176,7 +178,7 @@ def test_an_observation_with_other_blocks_gets_graphs_of_its_own(panda):
 
 def test_what_is_returned_does_not_change_with_the_next_call(panda):
     build = builder(model_of(panda, 0), panda)
-    made = Engine(engine.Config(), build, build(np), math.inf)
+    made = Engine(Config(), build, build(np), math.inf)
     obs, goal = asked(made)
     rng, carry = np.random.default_rng(0), made.init(obs)
     carry, plan, info = made.improve(obs, goal, made.knobs(), carry, made.noise(rng))

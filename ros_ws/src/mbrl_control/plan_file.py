@@ -18,9 +18,9 @@ from mbrl_control import model_folder, plan_graph, registry
 from mbrl_control.config import build
 from mbrl_control.core import Goal, MbrlError, Observation, Planner, Robot, State, Task
 from mbrl_control.dynamics import ensemble
-from mbrl_control.engine import opened
 from mbrl_control.model import Model
 from mbrl_control.plan_graph import Build, Given, fed, single
+from mbrl_control.runners import opened
 from mbrl_control.sampling import INFINITE, at_home
 
 RETURNS, UPDATE = 1e-4, 1e-5
