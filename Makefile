@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 ARGS ?=
 SITE = $(BIN)/python -m sphinx -c docs -d $(VENV)/doctrees --fresh-env --nitpicky --fail-on-warning --quiet
 
-.PHONY: demo test test-slow setup check lock docs clean
+.PHONY: demo test test-slow bench setup check lock docs clean
 
 demo: $(ROBOT)
 	@$(BIN)/mbrl demo $(ARGS)
@@ -22,6 +22,9 @@ test: $(TRAIN)
 
 test-slow: $(TRAIN)
 	@$(BIN)/python -m pytest -m "slow and not gpu" $(ARGS)
+
+bench: $(TRAIN)
+	@$(BIN)/mbrl bench $(or $(ARGS),all --peers)
 
 setup: $(TRAIN)
 
