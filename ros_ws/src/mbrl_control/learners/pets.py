@@ -130,7 +130,9 @@ class Pets:
             settings = build(ensemble.Config, self.lab.settings.of("dynamics"), "ensemble.")
             model, robot = self.model, self.lab.robot
             self._dynamics = dynamics = ensemble.of(model, robot, np, settings)
-            planner = self.lab.planner(lambda xp: dynamics if xp is np else ensemble.of(model, robot, xp, settings))
+            planner = self.lab.planner(
+                lambda xp: dynamics if xp is np else ensemble.written(settings, dynamics.model, robot, xp)
+            )
             self._parts = self.lab.parts_with(planner, dynamics, "ensemble")
         return self._parts
 
