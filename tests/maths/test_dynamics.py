@@ -300,7 +300,7 @@ class TestSymbolic:
 
         z, h = np.concatenate([x, u]), 1e-5
         differences = np.stack([(step(z + h * e) - step(z - h * e)) / (2 * h) for e in np.eye(z.size)], axis=-1)
-        jacobian, gain = model.linearize(x, u)
+        jacobian, gain = model.linearize(core.unflat(x, {"q": swinging.nj, "v": swinging.nj}), u)
         assert jacobian.shape == (2 * swinging.nj, 2 * swinging.nj)
         assert gain.shape == (2 * swinging.nj, swinging.nu)
         np.testing.assert_allclose(np.concatenate([jacobian, gain], axis=-1), differences, rtol=0, atol=1e-9)
@@ -309,9 +309,10 @@ class TestSymbolic:
         model = symbolic.make(symbolic.Config(substeps=3), swinging)
         rng = np.random.default_rng(5)
         x, u = rng.normal(size=(2, 6, 2 * swinging.nj)), rng.normal(size=(2, 6, swinging.nu))
-        jacobians, gains = model.linearize(x, u)
+        sizes = {"q": swinging.nj, "v": swinging.nj}
+        jacobians, gains = model.linearize(core.unflat(x, sizes), u)
         for i in np.ndindex(2, 6):
-            one, gain = model.linearize(x[i], u[i])
+            one, gain = model.linearize(core.unflat(x[i], sizes), u[i])
             np.testing.assert_allclose(jacobians[i], one, atol=1e-14)
             np.testing.assert_allclose(gains[i], gain, atol=1e-14)
 

@@ -224,6 +224,8 @@ class Limits:
     acceleration: Annotated[np.ndarray, "nj"]
     jerk: Annotated[np.ndarray, "nj"]
     torque: Annotated[np.ndarray, "nj"]
+    torque_rate: Annotated[np.ndarray, "nj"] | None = None
+    """How fast a torque that is commanded may change [N m/s; N/s for a slide]; None: as fast as one likes."""
 
     def at_speed(self, speed: float) -> Limits:
         """The same joints slowed down: velocities scaled, the means to brake untouched."""
@@ -356,11 +358,24 @@ class Dynamics(Protocol):
 
 @runtime_checkable
 class Differentiable(Dynamics, Protocol):
-    """Dynamics that also give their Jacobians."""
+    """Dynamics that also give their Jacobians, in NumPy arrays: of the mean, where there are particles."""
 
-    def linearize(self, x: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A [nx nx] and B [nx nu] of the step at (x, u), with x = [q, v]."""
+    def linearize(self, s: Latent, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A [... nx nx] and B [... nx nu] of the step at (s, u) [... n], x being the latent state as ``flat`` has it."""
         ...
+
+
+def flat(xp: Any, s: Latent) -> Array:
+    """A latent state as one vector [... nx]: its tensors [... n], one behind the other in the order of ``init``."""
+    return xp.concat(list(s.values()), axis=-1)
+
+
+def unflat(x: Array, sizes: Mapping[str, int]) -> dict[str, Array]:
+    """The latent state that a vector [... nx] stands for; ``sizes`` of its tensors in the order of ``init``."""
+    found, at = {}, 0
+    for name, size in sizes.items():
+        found[name], at = x[..., at : at + size], at + size
+    return found
 
 
 @runtime_checkable
@@ -535,6 +550,15 @@ class Aims(Task, Protocol):
 
 
 @runtime_checkable
+class Avoids(Task, Protocol):
+    """A task that also says what must not touch: planners that know constraints keep to it exactly."""
+
+    def clearance(self, xp: Any, features: Features) -> Array:
+        """Distances [... n] of predicted features [... n] that must not become negative [m]."""
+        ...
+
+
+@runtime_checkable
 class Rests(Task, Protocol):
     """A task that also says which goal is met as things are: the one before a person gives any."""
 
@@ -578,6 +602,8 @@ class Info:
     """Standard deviation over particles of what is predicted; empty of a model that has none."""
     disagreement: Annotated[Array, "H"] | None = None
     """How far the members of a learned model differ along the plan, in units of what is usual; None: nobody asked."""
+    reason: str = ""
+    """Why the status is not OK, in words, where the planner knows more than its flags say."""
 
 
 class Planner(Protocol):
@@ -640,6 +666,9 @@ class Robot:
     which only a robot without a servo may."""
     acceleration: Callable[[Any, Array, Array, Array], Array] | None
     """(xp, q, v, torque) -> joint accelerations [... nj], friction included; None where no closed form is given."""
+    friction: Callable[[Any, Array], Array] | None = dataclasses.field(default=None, kw_only=True)
+    """(xp, v) -> joint torques [... nj] that friction takes. Where it is given, ``acceleration`` is the solution a of
+    inverse_dynamics(q, v, a) = torque - friction(v), which gives derivatives at a fraction of the price."""
     sink: Sink
     state_topic: str
     state_rate: float

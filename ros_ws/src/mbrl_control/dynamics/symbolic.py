@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from mbrl_control.config import param
-from mbrl_control.core import Array, MbrlError, Robot
+from mbrl_control.core import Array, Latent, MbrlError, Robot, flat
 from mbrl_control.dynamics.analytic import Analytic, closed_form
 
 COMPARISONS = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)
@@ -189,10 +189,10 @@ class Symbolic(Analytic):
     """CasADi function (x, u) -> (A, B) of one step."""
 
     def linearize(
-        self, x: Annotated[np.ndarray, "... nx"], u: Annotated[np.ndarray, "... nu"]
+        self, s: Latent, u: Annotated[np.ndarray, "... nu"]
     ) -> tuple[Annotated[np.ndarray, "... nx nx"], Annotated[np.ndarray, "... nx nu"]]:
         """A = dx'/dx and B = dx'/du of the step at (x, u), with x = [q, v]; leading axes are evaluated in one call."""
-        x, u = np.asarray(x, dtype=float), np.asarray(u, dtype=float)
+        x, u = np.asarray(flat(np, s), dtype=float), np.asarray(u, dtype=float)
         nx, nu, lead = x.shape[-1], u.shape[-1], x.shape[:-1]
         A, B = self.jacobians(x.reshape(-1, nx).T, u.reshape(-1, nu).T)
         blocks = (np.asarray(A).reshape(nx, -1, nx), np.asarray(B).reshape(nx, -1, nu))
