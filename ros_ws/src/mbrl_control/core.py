@@ -361,7 +361,7 @@ class Differentiable(Dynamics, Protocol):
     """Dynamics that also give their Jacobians, in NumPy arrays: of the mean, where there are particles."""
 
     def linearize(self, s: Latent, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A [... nx nx] and B [... nx nu] of the step at (s, u) [... n], x being the latent state as ``flat`` has it."""
+        """A [... nx nx] and B [... nx nu] of the step at (s, u) [... n], x as ``flat`` has s."""
         ...
 
 
