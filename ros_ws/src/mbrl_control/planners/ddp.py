@@ -28,6 +28,8 @@ class Config(ilqr.Config):
 class DDP(ilqr.ILQR):
     """The planner. NumPy only."""
 
+    name = "ddp"
+
     def _expanded(self, x: np.ndarray, u: np.ndarray, case: Case) -> tuple[Any, Expansion]:
         now, found = super()._expanded(x, u, case)
         return now, replace(found, second=second(self.problem, x, u))
@@ -35,4 +37,4 @@ class DDP(ilqr.ILQR):
 
 def make(config: Config, task: Task, dynamics: Any, xp: Any = np) -> DDP:
     """Differential dynamic programming on a model that gives derivatives."""
-    return DDP("ddp", config, task, dynamics, xp)
+    return DDP(config, task, dynamics, xp)

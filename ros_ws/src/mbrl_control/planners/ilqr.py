@@ -75,9 +75,11 @@ class _Trajectory:
 class ILQR:
     """The planner. NumPy only."""
 
-    def __init__(self, name: str, config: Config, task: Task, dynamics: Any, xp: Any) -> None:
+    name = "ilqr"
+
+    def __init__(self, config: Config, task: Task, dynamics: Any, xp: Any) -> None:
         self.config, self.dt, self.horizon = config, config.dt, config.horizon
-        self.problem = Problem(name, config.dt, config.horizon, task, dynamics, xp, config.compile)
+        self.problem = Problem(self.name, config.dt, config.horizon, task, dynamics, xp, config.compile)
         self._backward = Backward(self.problem.nx, self.problem.nu, config.compile)
         self._scale = np.square(2.0 / np.maximum(self.problem.high - self.problem.low, 1e-9))
 
@@ -126,9 +128,9 @@ class ILQR:
             case, start = problem.case(goal, knobs["weights"]), problem.start(obs)
             if not is_finite(start, case.goal, case.weights, obs.t, obs.joints.t, obs.joints.q, obs.joints.v):
                 return self._lost(carry, "state, goal or weights are not finite")
-            last, x, u = self._moved_on(start, carry, float(obs.t), case)
-            if not is_finite(x, u):
-                return self._lost(carry, f"the model does not stay finite under the plan in force {_where([x])}")
+            last, x, u, cost = self._moved_on(start, carry, float(obs.t), case)
+            if not is_finite(x, u, cost):
+                return self._lost(carry, "the model or the costs do not stay finite under the plan in force")
             now, found = self._expanded(x, u, case)
             if not is_finite(now.terms, *parts(found)):
                 return self._lost(carry, f"costs or derivatives are not finite {_where(parts(found))}")
@@ -156,18 +158,18 @@ class ILQR:
 
     def _moved_on(
         self, start: np.ndarray, carry: Carry, t: float, case: Case
-    ) -> tuple[Annotated[np.ndarray, "nu"], Annotated[np.ndarray, "H+1 nx"], Annotated[np.ndarray, "H nu"]]:
-        """The control in force before time ``t``, and the plan in force from then on, from where the robot is."""
+    ) -> tuple[Annotated[np.ndarray, "nu"], Annotated[np.ndarray, "H+1 nx"], Annotated[np.ndarray, "H nu"], float]:
+        """The control in force before time ``t``; the plan in force from then on, from where the robot is; its cost."""
         steps = (t - float(carry["t0"])) / self.dt
         if carry["seq"] > 0 and steps == 0.0 and np.array_equal(start, carry["x"][0]):
-            return carry["last"], carry["x"], carry["mean"]
+            return carry["last"], carry["x"], carry["mean"], 0.0  # rolled out before
         controls = shifted(np.concatenate([carry["last"][None], carry["mean"]]), steps)
         last, u = controls[0], controls[1:]
         x, K, k = shifted(carry["x"], steps), shifted(carry["K"], steps), np.zeros_like(u)
         ways = [Policy(k, np.zeros_like(K), 0.0, 0.0)] + [Policy(k, K, 0.0, 0.0)] * bool(K.any())
         tried = [self.problem.rolled(start, x, u, way, np.zeros(1), case) for way in ways]
         best = min(tried, key=lambda one: one.cost[0])
-        return last, best.x[0], best.u[0]
+        return last, best.x[0], best.u[0], float(best.cost[0])
 
     # --- An iteration ---------------------------------------------------------------------------------
 
@@ -188,8 +190,7 @@ class ILQR:
         good = (gains > GAINED * expected) & (expected > 0.0)
         if not good.any():
             at_the_end = expected[0] <= NOTHING * (1.0 + abs(now.cost))
-            reason = "" if at_the_end else "no step makes it cheaper"
-            return now, policy, damping if at_the_end else _more(damping), reason
+            return now, policy, damping if at_the_end else _more(damping), ""
         best = int(np.argmin(np.where(good, rolled.cost, np.inf)))
         return _Trajectory(rolled.x[best], rolled.u[best], rolled.terms[best]), policy, _less(damping), ""
 
@@ -247,4 +248,4 @@ def shifted(rows: Annotated[np.ndarray, "n ..."], steps: float) -> Annotated[np.
 
 def make(config: Config, task: Task, dynamics: Any, xp: Any = np) -> ILQR:
     """Iterative LQR on a model that gives derivatives."""
-    return ILQR("ilqr", config, task, dynamics, xp)
+    return ILQR(config, task, dynamics, xp)
