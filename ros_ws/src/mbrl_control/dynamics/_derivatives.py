@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
 
 from mbrl_control.casadi_graph import column, namespace, package, symbols
 from mbrl_control.core import Robot
 from mbrl_control.dynamics.analytic import Analytic
 from mbrl_control.dynamics.kinematic import Kinematic
+from mbrl_control.knots import Knots
 
 SX = Any
 """A matrix of CasADi's scalars."""
@@ -33,6 +36,27 @@ def derived(model: Analytic | Kinematic) -> Any:
     return casadi.Function("derivatives", [x, u], [after, _rows(slopes[:, :nx]), _rows(slopes[:, nx:])])
 
 
+def in_stages(
+    model: Analytic, accelerated: Knots, x: Annotated[np.ndarray, "n nx"], u: Annotated[np.ndarray, "n nu"]
+) -> Annotated[np.ndarray, "n nx nz"]:
+    """The derivatives of a step by (x, u), by the chain rule through the stages of an integrator that has several.
+
+    As one function they would be several times as long, and take a minute to compile.
+    """
+    nj, coupling = model.robot.nj, model.robot.channels.coupling
+    unit = np.broadcast_to(np.eye(x.shape[-1] + u.shape[-1]), (len(x), *[x.shape[-1] + u.shape[-1]] * 2))
+    q, v = _Carried(x[:, :nj], unit[:, :nj]), _Carried(x[:, nj:], unit[:, nj : 2 * nj])
+    torque = _Carried(u @ coupling.T, coupling @ unit[:, 2 * nj :])
+
+    def acceleration(_xp: Any, q: _Carried, v: _Carried, torque: _Carried) -> _Carried:
+        a, *slopes = accelerated(q.value, v.value, torque.value)
+        by_q, by_v, by_torque = (slope.reshape(-1, nj, nj) for slope in slopes)
+        return _Carried(a, by_q @ q.slope + by_v @ v.slope + by_torque @ torque.slope)
+
+    after, speed = dataclasses.replace(model, acceleration=acceleration).integrated(q, v, torque)  # type: ignore[arg-type]
+    return np.concatenate([after.slope, speed.slope], axis=1)
+
+
 def _rows(matrix: SX) -> SX:
     return package().densify(package().vec(matrix.T))
 
@@ -48,8 +72,8 @@ def _step(model: Analytic | Kinematic) -> tuple[SX, SX, SX]:
 class _Carried:
     """A value and its derivatives by (x, u); as much of arithmetic as integrators take."""
 
-    value: SX
-    slope: SX
+    value: Any
+    slope: Any
 
     def __add__(self, other: _Carried) -> _Carried:
         return _Carried(self.value + other.value, self.slope + other.slope)
@@ -70,18 +94,19 @@ def _carried(model: Analytic) -> tuple[SX, SX, SX, SX]:
     q = _Carried(x[:nj], casadi.horzcat(unit, none, casadi.SX(nj, nu)))
     v = _Carried(x[nj:], casadi.horzcat(none, unit, casadi.SX(nj, nu)))
     torque = _Carried(coupling @ u, casadi.horzcat(none, none, coupling))
-    solved = _accelerated(robot)
+    solved = accelerated(robot)
 
     def acceleration(_xp: Any, q: _Carried, v: _Carried, torque: _Carried) -> _Carried:
-        a, by_q, by_v, by_torque = solved(q.value, v.value, torque.value)
+        a, *slopes = solved(q.value, v.value, torque.value)
+        by_q, by_v, by_torque = (casadi.reshape(slope, nj, nj).T for slope in slopes)
         return _Carried(a, by_q @ q.slope + by_v @ v.slope + by_torque @ torque.slope)
 
     after, speed = dataclasses.replace(model, acceleration=acceleration).integrated(q, v, torque)
     return x, u, casadi.vertcat(after.value, speed.value), casadi.vertcat(after.slope, speed.slope)
 
 
-def _accelerated(robot: Robot) -> Any:
-    """(q, v, torque) -> a and its derivatives by each of them."""
+def accelerated(robot: Robot) -> Any:
+    """(q, v, torque) -> a and its derivatives by each of them, row by row."""
     assert robot.inverse_dynamics is not None
     assert robot.friction is not None
     casadi, xp, nj = package(), namespace(), robot.nj
@@ -94,7 +119,7 @@ def _accelerated(robot: Robot) -> Any:
     slopes = casadi.substitute(-casadi.jacobian(needed, casadi.vertcat(q, v)), a, found)
     all_slopes = _solved(factors, casadi.horzcat(slopes, casadi.SX.eye(nj)))
     parts = [all_slopes[:, i * nj : (i + 1) * nj] for i in range(3)]
-    return casadi.Function("acceleration", [q, v, torque], [found, *parts])
+    return casadi.Function("acceleration", [q, v, torque], [found, *map(_rows, parts)])
 
 
 def _factored(matrix: SX) -> tuple[SX, list[SX]]:

@@ -66,6 +66,11 @@ class Analytic:
         state = {"q": q, "v": v}
         return state, state, {"disagreement": self.xp.zeros_like(v[..., :1])}
 
+    @property
+    def stages(self) -> int:
+        """How many times a step asks for accelerations."""
+        return self.substeps * (4 if self.integrator == "rk4" else 1)
+
     def integrated(self, q: Array, v: Array, torque: Array) -> tuple[Array, Array]:
         """Positions and speeds after a step."""
         integrate = self._runge_kutta if self.integrator == "rk4" else self._euler

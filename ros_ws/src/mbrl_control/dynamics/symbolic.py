@@ -22,7 +22,7 @@ from mbrl_control.casadi_graph import CasadiError, SymbolError, Symbols, column,
 from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, Mode, Noise, Observation, Robot, flat
 from mbrl_control.dynamics import analytic
-from mbrl_control.dynamics._derivatives import derived, stepped
+from mbrl_control.dynamics._derivatives import accelerated, derived, in_stages, stepped
 from mbrl_control.dynamics.analytic import Analytic, closed_form
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.knots import Knots
@@ -65,13 +65,23 @@ class Symbolic:
         """A = dx'/dx and B = dx'/du of the step at (x, u), with x = [q, v]; leading axes are evaluated in one call."""
         x, u = np.asarray(flat(np, s), dtype=float), np.asarray(u, dtype=float)
         nx, nu, lead = x.shape[-1], u.shape[-1], x.shape[:-1]
-        _, A, B = self.derivatives(x.reshape(-1, nx), u.reshape(-1, nu))
+        rows, controls, model = x.reshape(-1, nx), u.reshape(-1, nu), self.model
+        if isinstance(model, Analytic) and self.robot.friction is not None and model.stages > 1:
+            slopes = in_stages(model, self._accelerated, rows, controls)
+            A, B = slopes[..., :nx], slopes[..., nx:]
+        else:
+            _, A, B = self._derivatives(rows, controls)
         return A.reshape(*lead, nx, nx), B.reshape(*lead, nx, nu)
 
     @functools.cached_property
-    def derivatives(self) -> Knots:
+    def _derivatives(self) -> Knots:
         """(x, u) -> x', and A and B row by row."""
         return Knots(derived(self.model), f"derivatives of the motion of {self.robot.name}", self.compile)
+
+    @functools.cached_property
+    def _accelerated(self) -> Knots:
+        """(q, v, torque) -> accelerations and their derivatives."""
+        return Knots(accelerated(self.robot), f"derivatives of the motion of {self.robot.name}", self.compile)
 
     @functools.cached_property
     def stepping(self) -> Any:
