@@ -37,6 +37,7 @@ TEST = [
     "pytest-timeout>=2.4",
     "hypothesis>=6.150",
     "ruckig>=0.15",
+    "scipy>=1.15",
     "colcon-core>=0.20",
     "colcon-ros>=0.5",
 ]
