@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mbrl_control import core
-from mbrl_control.core import BackEndError, Dynamics, State, rollout
+from mbrl_control.core import BackEndError, Differentiable, Dynamics, State, flat, rollout, unflat
 
 from .combinations import NUMPY_ONLY, SINGLE, accepted, build, equal, frozen, observe, on_torch
 
@@ -91,3 +91,50 @@ def test_what_is_not_finite_is_handed_on_and_not_hidden(names):
     lost = dataclasses.replace(observe(parts), joints=State(0.0, parts.robot.home * np.nan, parts.robot.home * np.nan))
     features, _ = rollout(np, parts.dynamics, parts.dynamics.init(lost, {}), controls(parts), {})
     assert not core.is_finite(features["q"])
+
+
+def differences(dynamics, s, u, eps):
+    """The plain twin of ``linearize``: a step to either side for each number, by ``step`` alone."""
+    sizes = {name: np.shape(x)[-1] for name, x in s.items()}
+    nx, z = sum(sizes.values()), np.concatenate([flat(np, s), u], axis=-1)
+    away = eps * np.eye(z.shape[-1])[:, None]
+    ends = [dynamics.step(unflat(x[..., :nx], sizes), x[..., nx:], {})[0] for x in (z + away, z - away)]
+    slopes = np.moveaxis((flat(np, ends[0]) - flat(np, ends[1])) / (2.0 * eps), 0, -1)
+    return slopes[..., :nx], slopes[..., nx:]
+
+
+@COMBINATIONS
+def test_jacobians_are_those_of_differences(names):
+    """Along a motion; of a model in single precision those of its twin in double."""
+    parts = build(names)
+    dynamics, rng = parts.dynamics, np.random.default_rng(0)
+    assert isinstance(dynamics, Differentiable)
+    start = dynamics.init(observe(parts), {})
+    u = 0.2 * controls(parts)[:2, 0]
+    states = [start, dynamics.step(start, u[0], {})[0]]
+    s = {name: np.stack([x[name] for x in states]) for name in start}
+    s = {name: x + 1e-3 * rng.normal(size=x.shape) * (np.arange(x.shape[-1]) > 0) for name, x in s.items()}
+    A, B = dynamics.linearize(s, u)
+    tolerance = 1e-5
+    if names.dynamics in SINGLE:
+        dynamics, tolerance = build(dataclasses.replace(names, dynamics="ensemble")).dynamics, 1e-4
+    a, b = differences(dynamics, s, u, 1e-6)
+    if names.dynamics == "mujoco":
+        a[..., 0] = A[..., 0]  # MuJoCo's own clock, which stands first, must not be set
+    np.testing.assert_allclose(A, a, rtol=0.0, atol=tolerance * np.abs(a).max())
+    np.testing.assert_allclose(B, b, rtol=0.0, atol=tolerance * max(np.abs(b).max(), 1e-3))
+    one = dynamics.linearize({name: x[1] for name, x in s.items()}, u[1])
+    for found, expected in zip(one, (A, B), strict=True):
+        np.testing.assert_allclose(found, expected[1], rtol=1e-4, atol=1e-5)
+
+
+@COMBINATIONS
+def test_jacobians_at_what_is_not_finite_are_not_hidden(names):
+    parts = build(names)
+    start = parts.dynamics.init(observe(parts), {})
+    s = {name: np.asarray(x) * np.nan for name, x in start.items()}
+    A, B = parts.dynamics.linearize(s, controls(parts)[0, 0])
+    assert A.shape[-1] == sum(x.shape[-1] for x in s.values())
+    assert B.shape[-1] == parts.robot.nu
+    if names.dynamics != "kinematic":  # whose Jacobians are numbers whatever the state
+        assert not core.is_finite(A, B)

@@ -124,8 +124,7 @@ class TestKinematic:
 class TestAnalytic:
     def test_it_is_a_dynamics_model(self, swinging):
         model = analytic.make(analytic.Config(), swinging)
-        assert isinstance(model, core.Dynamics)
-        assert not isinstance(model, core.Differentiable)
+        assert isinstance(model, core.Differentiable)
         np.testing.assert_array_equal(model.bounds()[1], swinging.channels.bound)
 
     def test_the_error_falls_with_the_fourth_power_of_the_step(self, swinging):

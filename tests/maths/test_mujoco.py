@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mbrl_control import registry
+from mbrl_control import mjcf, registry
 from mbrl_control.core import Observation, State, rollout
+from mbrl_control.dynamics._differences import DifferenceError, Transitions
 from mbrl_sim.jtc import Points
 from mbrl_sim.world import World
 
@@ -74,3 +75,35 @@ def test_samples_do_not_touch_each_other_and_threads_change_nothing():
     for name, rows in found.items():
         assert np.array_equal(rows, other[name])
         assert np.array_equal(rows[3:4], alone[name])
+
+
+def test_jacobians_in_contact_are_those_of_differences_and_of_any_number_of_threads():
+    """The cheetah on its feet: four steps to settle, of the physics' own size."""
+    robot = registry.make("robots", "half_cheetah")
+    one, three = model(robot), model(robot, threads=3)
+    s = one.init(Observation(0.0, State(0.0, robot.home, np.zeros(robot.nj))), {})
+    for u in controls(robot, 1)[0]:
+        s, _, _ = one.step(s, u, {})
+    data = one._data[0]
+    mjcf.mujoco().mj_setState(one._model, data, s["x"], mjcf.mujoco().mjtState.mjSTATE_FULLPHYSICS)
+    mjcf.mujoco().mj_forward(one._model, data)
+    assert data.ncon > 0
+    u = np.stack([controls(robot, 1)[0, 0], 3.0 * robot.channels.bound])  # the second is more than motors give
+    A, B = one.linearize({"x": np.stack([s["x"], s["x"]])}, u)
+    assert all(np.array_equal(a, b) for a, b in zip(three.linearize(s, u), (A, B), strict=True))
+    z = np.concatenate([np.tile(s["x"], (2, 1)), u], axis=-1)
+    columns = []
+    for away in 1e-6 * np.eye(z.shape[-1])[1:]:
+        ends = [one.step({"x": x[:, : len(s["x"])]}, x[:, len(s["x"]) :], {})[0]["x"] for x in (z + away, z - away)]
+        columns.append((ends[0] - ends[1]) / 2e-6)
+    found, expected = np.concatenate([A, B], axis=-1)[..., 1:], np.stack(columns, axis=-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert not B[1].any()
+
+
+def test_jacobians_want_joints_with_as_many_velocities_as_positions():
+    robot = registry.make("robots", "pendulum")
+    body = "<body><freejoint/><geom size='1'/></body>"
+    whole = mjcf.mujoco().MjModel.from_xml_string(f"<mujoco><worldbody>{body}</worldbody></mujoco>")
+    with pytest.raises(DifferenceError, match="7 positions for 6 velocities of pendulum"):
+        Transitions(whole, robot, 1)

@@ -17,8 +17,8 @@ noisy, too, changes neither K nor k, only the constant: noise drops out of where
 ``spread`` says where that is.
 
 *For ever.* ``stationary`` solves P = Q + A'P A - (S + A'P B)(R + B'P B)^-1 (S + A'P B)' by structure-preserving
-doubling (Chu, Fan, Lin, Wang, "Structure-preserving algorithms for periodic discrete-time algebraic Riccati equations", Int. J.
-Control 77, 2004): step i has the value of 2^i steps, so that a dozen of them are enough.
+doubling (Chu, Fan, Lin, Wang, "Structure-preserving algorithms for periodic discrete-time algebraic Riccati
+equations", Int. J. Control 77, 2004): step i has the value of 2^i steps, so that a dozen of them are enough.
 
 Whatever has no answer is a ``RiccatiError``; NumPy only.
 """

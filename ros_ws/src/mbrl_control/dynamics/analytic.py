@@ -10,13 +10,14 @@ Controls are not clipped: their bounds are the planner's to keep, and a clip wou
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
 
 from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, MbrlError, Mode, Noise, Observation, Robot
+from mbrl_control.tangents import Tangents, jacobians
 
 Acceleration = Callable[[Any, Array, Array, Array], Array]
 """(xp, q, v, torque) -> joint accelerations, as in ``Robot.acceleration``."""
@@ -89,6 +90,13 @@ class Analytic:
     def _euler(self, q: Array, v: Array, torque: Array, h: float) -> tuple[Array, Array]:
         v = v + self.acceleration(self.xp, q, v, torque) * h
         return q + v * h, v
+
+    def linearize(
+        self, s: Latent, u: Annotated[np.ndarray, "... nu"]
+    ) -> tuple[Annotated[np.ndarray, "... nx nx"], Annotated[np.ndarray, "... nx nu"]]:
+        """Of the step at (x, u), x = [q, v], by tangents of its source; ``symbolic`` has them by CasADi."""
+        twin = replace(self, xp=Tangents(np))
+        return jacobians(lambda s, u: twin.step(s, u, {})[0], s, u)
 
     def features(self, s: Latent) -> Features:
         return {"q": s["q"], "v": s["v"]}

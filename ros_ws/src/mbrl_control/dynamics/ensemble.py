@@ -38,6 +38,7 @@ import numpy as np
 from mbrl_control import model_folder, networks
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import Array, Features, Latent, Noise, Observation, Robot
+from mbrl_control.dynamics._slopes import Said, Slopes, by_numpy
 from mbrl_control.dynamics._written import Written
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.model import (
@@ -53,6 +54,7 @@ from mbrl_control.model import (
     usual,
 )
 from mbrl_control.onnx_graph import Recorder
+from mbrl_control.tangents import Tangents, jacobians
 
 MEMBER = "member"
 """Of a state of particles: the member that each of them belongs to [P]."""
@@ -131,15 +133,21 @@ class Ensemble:
     """The model. Arrays of ``xp``; any leading axes, particles one of samples."""
 
     def __init__(
-        self, config: Propagation, model: Described, robot: Robot, xp: Any, members: Callable[[Any], Members]
+        self,
+        config: Propagation,
+        model: Described,
+        robot: Robot,
+        xp: Any,
+        members: Callable[[Any], Members],
+        said: Callable[[Any], Said],
     ) -> None:
-        """``members`` makes the networks of a model."""
+        """``members`` makes the networks of a model, ``said`` what gives their mean and its Jacobian."""
         model_folder.check_robot(model, robot)
         self.config, self.robot, self.xp = config, robot, xp
         self.dt = model.spec.dt
         self.particles = config.particles or model.net.members
         self._reference = Kinematic(self.dt, robot, xp)
-        self._members = members
+        self._members, self._mean_and_jacobian = members, said
         self._take(model)
 
     @property
@@ -161,7 +169,7 @@ class Ensemble:
         self._take(model)
 
     def _take(self, model: Described) -> None:
-        self.model, self._said = model, self._members(model)
+        self.model, self._said, self._twin = model, self._members(model), None
         self._member = self.xp.asarray(np.sort(np.arange(self.particles) % model.net.members))
 
     # --- Of one state ---------------------------------------------------------------------------------
@@ -207,6 +215,23 @@ class Ensemble:
     def features(self, s: Latent) -> Features:
         kept = [part.name for part in self.spec.parts] + [REFERENCE] * self.spec.follows
         return {name: s[name] for name in kept}
+
+    def linearize(
+        self, s: Latent, u: Annotated[np.ndarray, "... nu"]
+    ) -> tuple[Annotated[np.ndarray, "... nx nx"], Annotated[np.ndarray, "... nx nu"]]:
+        """Of the step of the plain model, the mean over members; particles have none, of their own or in common."""
+        if self._twin is None:
+            said = self._mean_and_jacobian(self.model)
+            self._twin = Ensemble(
+                self.config,
+                self.model,
+                self.robot,
+                Tangents(np),
+                lambda model: Slopes(model, said),
+                self._mean_and_jacobian,
+            )
+        twin = self._twin
+        return jacobians(lambda s, u: twin._next(s, u, {})[0], s, u)
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         bound = self.robot.channels.bound
@@ -285,7 +310,7 @@ class Ensemble:
         said = mean if not scattered else self._apart(wide) + mean
         if scattered:
             after[MEMBER] = s[MEMBER]
-        return after, said
+        return {name: after[name] for name in s}, said
 
     def _driven(self, s: Latent, u: Array) -> tuple[dict[str, Array], Array]:
         """What is known of the next state, reference and last commands; and what drives the joints there."""
@@ -342,13 +367,18 @@ def of(model: Model, robot: Robot, xp: Any = np, config: Config | None = None) -
     chosen = config or Config()
     if isinstance(xp, Recorder):
         return written(chosen, model, robot, xp)
-    return Ensemble(chosen, model, robot, xp, lambda model: Weights(model, chosen.precision, xp))
+    precision = chosen.precision
+    return Ensemble(
+        chosen, model, robot, xp, lambda model: Weights(model, precision, xp), lambda model: by_numpy(model, precision)
+    )
 
 
 def written(config: Propagation, model: Described, robot: Robot, xp: Recorder) -> Ensemble:
     """The dynamics of a model whose ``params`` are whole, as nodes of a graph."""
     particles = config.particles or model.net.members
-    return Ensemble(config, model, robot, xp, lambda model: Written(model, particles, xp))
+    return Ensemble(
+        config, model, robot, xp, lambda model: Written(model, particles, xp), lambda model: by_numpy(model, "float32")
+    )
 
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:

@@ -19,6 +19,7 @@ import numpy as np
 from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, MbrlError, Mode, Noise, Observation, Robot
 from mbrl_control.model import REFERENCE
+from mbrl_control.tangents import Tangents, jacobians
 
 
 class ModeError(MbrlError):
@@ -63,6 +64,13 @@ class Kinematic:
         after = v + xp.clip(wanted - v, -change, change)
         state = {"q": q + (v + after) * (0.5 * self.dt), "v": after}
         return state, state, {"disagreement": xp.zeros_like(after[..., :1])}
+
+    def linearize(
+        self, s: Latent, u: Annotated[np.ndarray, "... nu"]
+    ) -> tuple[Annotated[np.ndarray, "... nx nx"], Annotated[np.ndarray, "... nx nu"]]:
+        """Of the step at (x, u), x = [q, v]: where a limit holds, what is beyond it changes nothing."""
+        twin = Kinematic(self.dt, self.robot, Tangents(np))
+        return jacobians(lambda s, u: twin.step(s, u, {})[0], s, u)
 
     def features(self, s: Latent) -> Features:
         return {"q": s["q"], "v": s["v"]}

@@ -12,10 +12,10 @@ without Python in between. Coriolis torques c come from ``Robot.inverse_dynamics
 otherwise, and what it costs, stands in docs/evaluation.md. Coarser physics than the MJCF's is integrated with
 implicit damping, which the servos need there.
 
-Samples are independent and are stepped in parallel threads (``mujoco.rollout``). NumPy only, nothing is
-differentiable. The predicted joints are features ``q`` and ``v``; the reference, which plans are made of, is one too,
-and so are the robot's ``blocks``: the bodies around it. Those that an observation does not hold begin where the MJCF
-has them.
+Samples are independent and are stepped in parallel threads (``mujoco.rollout``). NumPy only; Jacobians are by
+differences (``_differences.py``). The predicted joints are features ``q`` and ``v``; the reference, which plans are
+made of, is one too, and so are the robot's ``blocks``: the bodies around it. Those that an observation does not hold
+begin where the MJCF has them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,21 @@ import numpy as np
 
 from mbrl_control import mjcf
 from mbrl_control.config import ConfigError, param
-from mbrl_control.core import Array, BackEndError, Features, Latent, Mode, Noise, Observation, Robot, Servo, stepwise
+from mbrl_control.core import (
+    Array,
+    BackEndError,
+    Features,
+    Latent,
+    Mode,
+    Noise,
+    Observation,
+    Robot,
+    Servo,
+    flat,
+    stepwise,
+    unflat,
+)
+from mbrl_control.dynamics._differences import Transitions, of_steps
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.model import REFERENCE
 from mbrl_control.onnx_graph import Recorder
@@ -73,6 +87,7 @@ class Mujoco:
         threads = config.threads or len(os.sched_getaffinity(0))
         self._data = [package.MjData(self._model) for _ in range(threads)]
         self._pool = package.rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._threads, self._transitions = threads, None
 
     def init(self, obs: Observation, noise: Noise) -> Latent:  # noqa: ARG002 - the protocol's, nothing is random here
         """The measured joints, and the guard's reference if the observation holds it, else the joints again.
@@ -125,6 +140,27 @@ class Mujoco:
         rows = {name: np.concatenate([before[name][..., None, :], after[name]], axis=-2) for name in after}
         return self.features(rows), {"disagreement": np.zeros((*u.shape[:-1], 1))}
 
+    def linearize(
+        self, s: Latent, u: Annotated[np.ndarray, "... nu"]
+    ) -> tuple[Annotated[np.ndarray, "... nx nx"], Annotated[np.ndarray, "... nx nu"]]:
+        """Of the step at (x, u). Through a servo it takes a step for each number of x and u, twice."""
+        u = np.asarray(u, dtype=float)
+        sizes = {name: np.shape(row)[-1] for name, row in s.items()}
+        lead = np.broadcast_shapes(u.shape[:-1], *(np.shape(row)[:-1] for row in s.values()))
+        x = flat(np, {name: np.broadcast_to(row, (*lead, sizes[name])) for name, row in s.items()})
+        u = np.broadcast_to(u, (*lead, u.shape[-1]))
+        if self._servo is not None:
+            return of_steps(lambda x, u: flat(np, self.step(unflat(x, sizes), u, {})[0]), x, u)
+        if self._transitions is None:
+            self._transitions = Transitions(self._model, self.robot, self._threads)
+        coupling, limit = self.robot.channels.coupling, self.robot.limits.torque
+        ctrl = self._controls(u.reshape(-1, u.shape[-1]))
+        A, B = self._transitions(x.reshape(-1, x.shape[-1]), ctrl, self._steps)
+        free = (np.abs(u @ coupling.T) <= limit)[..., self._driven, None]
+        motors = free * coupling[self._driven] / self._model.actuator_gear[self._motors, 0][:, None]
+        b = B[..., self._motors].reshape(*lead, x.shape[-1], -1)
+        return A.reshape(*lead, *A.shape[1:]), b @ motors
+
     def features(self, s: Latent) -> Features:
         x = s["x"]
         seen = {"q": x[..., self._q_in_x], "v": x[..., self._v_in_x], **self._scene.read(*self._split(x))}
@@ -157,11 +193,16 @@ class Mujoco:
         return before, {name: rows.reshape(*lead, *rows.shape[1:]) for name, rows in after.items()}
 
     def _torques(self, s: Latent, u: Annotated[np.ndarray, "N H nu"]) -> Latent:
+        ctrl = np.repeat(self._controls(u), self._steps, axis=1)
+        return {"x": self._physics(s["x"], ctrl)[:, self._steps - 1 :: self._steps]}
+
+    def _controls(self, u: Annotated[np.ndarray, "... nu"]) -> Annotated[np.ndarray, "... nm"]:
+        """What MuJoCo's motors are told."""
         limit = self.robot.limits.torque
         torque = np.clip(u @ self.robot.channels.coupling.T, -limit, limit)[..., self._driven]
-        ctrl = np.zeros((*u.shape[:2], self._model.nu))
+        ctrl = np.zeros((*u.shape[:-1], self._model.nu))
         ctrl[..., self._motors] = torque / self._model.actuator_gear[self._motors, 0]
-        return {"x": self._physics(s["x"], np.repeat(ctrl, self._steps, axis=1))[:, self._steps - 1 :: self._steps]}
+        return ctrl
 
     def _servoed(self, servo: Servo, s: Latent, u: Annotated[np.ndarray, "N H nu"]) -> Latent:
         nj, x = self.robot.nj, s[REFERENCE]

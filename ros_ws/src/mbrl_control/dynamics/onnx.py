@@ -24,6 +24,8 @@ import numpy as np
 from mbrl_control import model_folder
 from mbrl_control.config import ConfigError, param
 from mbrl_control.core import BackEndError, Robot
+from mbrl_control.dynamics._slopes import Said
+from mbrl_control.dynamics._slopes import written as jacobian_graph
 from mbrl_control.dynamics.ensemble import Ensemble, Propagation, written
 from mbrl_control.model import ModelError, Spec, normaliser_shapes, shapes, usual
 from mbrl_control.model_folder import CARD, GRAPH
@@ -101,20 +103,31 @@ class Session:
         return mean, np.sqrt(found[1]) / self._scale if self._net.gaussian else None
 
     def _run(self, x: Annotated[np.ndarray, "M B in"]) -> list[np.ndarray]:
-        try:
-            found = self._session.run(self._outputs, {"x": x})
-        except Exception as error:  # onnxruntime has no base class of its own errors
-            why = " ".join(str(error).split())[:200]
-            raise ModelError(f"{self._path}: ONNX Runtime does not run it on {list(x.shape)} ({why})") from None
+        found = _ran(self._session, self._outputs, x, self._path)
         shape = (*x.shape[:2], self._net.outputs)
         if wrong := [y.shape for y in found if y.shape != shape]:
             raise ModelError(f"{self._path}: gives {list(wrong[0])} for {list(x.shape)}; it takes {list(shape)}")
         return found
 
 
+def differentiated(model: Exported, threads: int) -> Said:
+    """The mean over members and its Jacobian, as a graph that is made of the weights in the one of the folder."""
+    path = model.folder / GRAPH
+    ran = _session(jacobian_graph(whole(model)), threads, path)
+
+    def said(x: Annotated[np.ndarray, "B in"]) -> tuple[np.ndarray, np.ndarray]:
+        mean, jacobian = _ran(ran, ["mean", "jacobian"], np.ascontiguousarray(x, dtype=np.float32), path)
+        return mean, jacobian
+
+    return said
+
+
 def opened(model: Exported, threads: int) -> Any:
     """The session of a graph that is what its card says, and that we would run."""
-    graph = examined(model).SerializeToString()
+    return _session(examined(model).SerializeToString(), threads, model.folder / GRAPH)
+
+
+def _session(graph: bytes, threads: int, path: Path) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -126,8 +139,16 @@ def opened(model: Exported, threads: int) -> Any:
     except Exception as error:  # onnxruntime has no base class of its own errors
         why = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{model.folder / GRAPH}: ONNX Runtime does not take it ({why}); it takes one as 'mbrl export' writes"
+            f"{path}: ONNX Runtime does not take it ({why}); it takes one as 'mbrl export' writes"
         ) from None
+
+
+def _ran(session: Any, outputs: list[str], x: np.ndarray, path: Path) -> list[np.ndarray]:
+    try:
+        return session.run(outputs, {"x": x})
+    except Exception as error:  # onnxruntime has no base class of its own errors
+        why = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: ONNX Runtime does not run it on {list(x.shape)} ({why})") from None
 
 
 def examined(model: Exported) -> Any:
@@ -217,4 +238,7 @@ def make(config: Config, robot: Robot, xp: Any = np) -> Ensemble:
         raise ModelError(f"{model.folder / CARD}: {error}") from None
     if isinstance(xp, Recorder):
         return written(config, whole(model), robot, xp)
-    return Ensemble(config, model, robot, np, lambda model: Session(model, config.threads))
+    threads = config.threads
+    return Ensemble(
+        config, model, robot, np, lambda model: Session(model, threads), lambda model: differentiated(model, threads)
+    )
