@@ -15,7 +15,7 @@ from pathlib import Path
 import commands
 import diagram
 
-from mbrl_control import engine, registry
+from mbrl_control import engine, feedback, registry
 from mbrl_control.bench.session import BenchConfig
 from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
@@ -71,6 +71,9 @@ ROS parameters of all nodes that know the robot, as `{PREFIX}.joints`. Give them
 nothing."""
 ENGINE = """\
 ROS parameters of the planner node, as `engine.threads`; of `mbrl eval` and `mbrl learn` too, as `engine.use:=numpy`."""
+FEEDBACK = """\
+ROS parameters of the planner node, as `feedback.position`; of `mbrl eval` too, where `feedback.use` is off unless given:
+[gains along plans](trajectory_optimisation.md#lqr-and-feedback-along-plans)."""
 FITTING = "Arguments of `FitConfig`, for [a fit](learning.md#the-fit)."
 PARTS = """\
 ## {title}
@@ -98,6 +101,7 @@ def page() -> str:
     parts += section("controller: the guard", GuardConfig)
     parts += section("planner: the node", planner.NodeConfig)
     parts += section("what runs a planner", engine.Config, says=ENGINE)
+    parts += section("gains along a plan", feedback.Config, says=FEEDBACK)
     parts += section("viewer", viewer.NodeConfig)
     parts += section("sim", sim.Config)
     parts += section("how a robot is connected", Wiring, says=WIRING)

@@ -5,7 +5,8 @@ The world is the simulation node's (``mbrl_sim.world``): the arm behind its serv
 its plan is played from that very moment on: *computation takes no simulated time*, so what comes out is the worth of
 the plans, whatever machine made them. How long they took is told beside it. Between plans the loop ticks as the guard
 does, every 10 ms: a plan in reference velocities goes through the guard's own reference filter to the trajectory
-controller, with the stop that follows; torques are applied as the plan says.
+controller, with the stop that follows; torques are applied as the plan says, with its gains on what has come of it so
+far. Plans without are given some (``feedback.py``) where ``feedback.use`` asks for it; it is off unless given.
 
 Start and goal come from the seed alone, so that all that are compared meet the same ones. The same seed gives the same
 episode, bit for bit. Learners collect with ``run_episode``; ``mbrl eval`` and ``benchmarks/upper_bound.py`` compare.
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control import engine, mjcf, registry
+from mbrl_control import engine, feedback, mjcf, registry
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import (
     Dynamics,
@@ -56,6 +57,8 @@ class Parts:
     """Of robot, task, dynamics and planner, and of what runs it."""
     world: Any = None
     """What the simulated robot really is like: a ``mbrl_sim.world.Config``; None: perfect."""
+    feedback: feedback.Feedback | None = None
+    """What gives gains to plans that have none; None: they are played as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,13 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     model = modelled(np)
     made, report = engine.engaged(engine_of(found), planned)
     told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner, "engine": report.runs}
-    return Parts(machine, wanted, model, made, told, world_of(found))
+    return Parts(machine, wanted, model, made, told, world_of(found), feedback_of(found, machine, model))
+
+
+def feedback_of(settings: Settings, robot: Robot, dynamics: Dynamics) -> feedback.Feedback:
+    """What follows plans of torques, of the settings ``feedback.*``; nothing where they do not ask for it."""
+    asked = {"use": "off", **settings.beginning("feedback.")}
+    return feedback.Feedback(build(feedback.Config, asked, "feedback."), robot, dynamics)
 
 
 def engine_of(settings: Settings) -> engine.Config:
@@ -175,11 +184,13 @@ def run_episode(
     iterations: int = 3,
     on_plan: Callable[[float], None] | None = None,
     on_step: Callable[[Callable[[], Episode]], None] | None = None,
+    on_tick: Callable[[float, Any], None] | None = None,
 ) -> Episode:
     """One episode with seed ``number``.
 
     Its length and the plans in a second are the task's own unless they are given. ``on_plan`` is told the simulated
     time [s] before each plan; ``on_step`` is called after each step, with a function that gives the episode so far.
+    ``on_tick`` is given the time and the simulated robot (``mbrl_sim.world.World``) before each tick, to push it, say.
     """
     rate = 1.0 / parts.task.dt if rate is None else rate
     seconds = parts.task.steps / rate if seconds is None else seconds
@@ -190,8 +201,8 @@ def run_episode(
     if start.v.any():
         raise ConfigError(f"task '{parts.names['task']}' starts in motion: the simulation takes a start at rest")
     plan_rng = np.random.default_rng(np.random.SeedSequence(number).spawn(2)[1])
-    loop = _Loop(parts, start.q, placed, goal)
-    mind = _Mind(parts.planner, plan_rng, iterations)
+    loop = _Loop(parts, start.q, placed, goal, on_tick)
+    mind = _Mind(parts, plan_rng, iterations)
 
     def so_far() -> Episode:
         return loop.episode(number, np.array(mind.took), mind.lost)
@@ -218,8 +229,8 @@ def drawn(task: Task, number: int) -> tuple[State, np.ndarray, Mapping[str, np.n
 class _Mind:
     """The planner and what it remembers."""
 
-    def __init__(self, planner: Planner, rng: np.random.Generator, iterations: int) -> None:
-        self._planner, self._rng, self._iterations = planner, rng, iterations
+    def __init__(self, parts: Parts, rng: np.random.Generator, iterations: int) -> None:
+        self._planner, self._feedback, self._rng, self._iterations = parts.planner, parts.feedback, rng, iterations
         self._carry: Any = None
         self._last: Plan | None = None
         self.took: list[float] = []
@@ -232,23 +243,31 @@ class _Mind:
         for _ in range(self._iterations - 1):
             carry, _, _ = planner.improve(obs, goal, planner.knobs(), carry, planner.noise(self._rng))
         carry, plan, info = planner.improve(obs, goal, planner.knobs(), carry, planner.noise(self._rng))
-        self.took.append(time.perf_counter() - begun)
         self._carry = carry
         if info.status & Status.NONFINITE:
             self.lost, self._carry = self.lost + 1, None
             plan = self._last or plan
-        self._last = replace(plan, **{name: np.asarray(getattr(plan, name)) for name in ("q", "v", "u")})
+        plan = replace(plan, **{name: np.asarray(getattr(plan, name)) for name in ("q", "v", "u")})
+        self._last = plan if self._feedback is None else self._feedback.along(plan, obs)
+        self.took.append(time.perf_counter() - begun)
         return self._last
 
 
 class _Loop:
     """The world, what stands between plans and it, and what is written down."""
 
-    def __init__(self, parts: Parts, start: np.ndarray, placed: Mapping[str, np.ndarray], goal: np.ndarray) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        start: np.ndarray,
+        placed: Mapping[str, np.ndarray],
+        goal: np.ndarray,
+        on_tick: Callable[[float, Any], None] | None,
+    ) -> None:
         mjcf.mujoco()  # says what to install where it is missing
         from mbrl_sim.world import World
 
-        self.robot, self.task, self.goal = parts.robot, parts.task, goal
+        self.robot, self.task, self.goal, self._on_tick = parts.robot, parts.task, goal, on_tick
         self._world = World(parts.robot, parts.world)
         self._world.reset(start, placed)
         self._steps = round(TICK * 1e9) // self._world.step_ns
@@ -279,6 +298,8 @@ class _Loop:
         before = self.obs
         for _ in range(ticks):
             self._command(plan)
+            if self._on_tick is not None:
+                self._on_tick(self.t, self._world)
             self._world.step(self._steps)
             self._ticks += 1
             self.obs = self._observe()
@@ -320,8 +341,8 @@ class _Loop:
     def _command(self, plan: Plan) -> None:
         """What goes to the robot at this tick."""
         if self._reference is None:
-            joints = self.obs.joints
-            u = plan.at(self.t, joints.q, joints.v).u
+            joints, bound = self.obs.joints, self.robot.channels.bound
+            u = np.clip(plan.at(self.t, joints.q, joints.v).u, -bound, bound)
             refused = self._world.command("effort", self.robot.channels.coupling @ u)
         else:
             now = self._reference

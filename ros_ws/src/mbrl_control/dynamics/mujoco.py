@@ -69,6 +69,9 @@ class Config:
 class Mujoco:
     """The model. NumPy arrays, any leading axes."""
 
+    exact = False
+    """Its Jacobians are by differences: good, and slow."""
+
     def __init__(self, config: Config, robot: Robot) -> None:
         package = mjcf.mujoco()
         self.dt, self.robot = config.dt, robot

@@ -26,7 +26,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import engine, registry
+from mbrl_control import engine, feedback, registry
 from mbrl_control.config import param
 from mbrl_control.core import (
     Dynamics,
@@ -116,9 +116,11 @@ class PlannerNode(Node):
         self._configs = {kind: part for kind, (_, part) in declared.items()}
         wiring = declare(self, Wiring, PREFIX)
         self._engine = declare(self, engine.Config, "engine")
+        followed = declare(self, feedback.Config, "feedback")
         refuse_unknown(self)
         self.robot: Robot = wired(self._make("robots"), wiring).at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
+        self.feedback = feedback.Feedback(followed, self.robot, self.dynamics)
         self.task: Task = self._make("tasks", self.robot)
         sim_time = bool(self.get_parameter("use_sim_time").value)
         if config.lockstep and not sim_time:
@@ -252,6 +254,7 @@ class PlannerNode(Node):
         if plan is None:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
             return
+        plan = self.feedback.along(plan, obs)
         self.commanded.sent(plan)
         self._send(plan)
         self.planning.sent(self.pacer.now() - now)
@@ -306,6 +309,7 @@ class PlannerNode(Node):
             "planner": self.config.planner,
             "model": self.config.model,
             "run_by": str(self.run_by),
+            "gains": self.feedback.why or "along the plan",
             **self.planning.figures(),
             "late_ms_p99": self.loop.late.percentile(99)[0] * 1e3,
             "overruns": self.loop.overruns,

@@ -1,0 +1,105 @@
+"""Measures what gains along a plan are worth, and writes the table of docs/trajectory_optimisation.md.
+
+    .venv/bin/python benchmarks/feedback.py               all of it; a few minutes
+
+MPPI swings a robot up and holds it there. From then on its tip is pushed, every second with the same force to a side
+that the seed draws, and plans come as often as in the table: as they are, and with gains along them
+(``mbrl_control.feedback``). All episodes of a row meet the same starts and the same pushes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from upper_bound import put
+
+from mbrl_control.evaluate import assemble, run_episode
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "trajectory_optimisation.md"
+COMMAND = ".venv/bin/python benchmarks/feedback.py"
+SEEDS, SECONDS = range(5), 10.0
+UP = 4.0
+"""Pushes begin, and the tip is looked at, from then on [s]."""
+APART, LASTING = 1.0, 0.1
+"""Of pushes [s]."""
+CASES = (("pendulum", 3.0), ("cartpole", 0.2))
+"""Robots, and how they are pushed [N]."""
+RATES = (20.0, 10.0, 5.0, 2.0)
+SETTINGS = {"mppi.samples": 256, "engine.use": "numpy"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode."""
+
+    robot: str
+    force: float
+    rate: float
+    use: str
+    seed: int
+
+    def run(self) -> float:
+        """How far the tip was from its goal while it was pushed, the root of the mean of squares [m]."""
+        parts = assemble(self.robot, "swing_up", "mppi", "analytic", {**SETTINGS, "feedback.use": self.use})
+        episode = run_episode(parts, self.seed, SECONDS, rate=self.rate, on_tick=self.pushing())
+        pushed = episode.distance[episode.t >= UP]
+        return float(np.sqrt(np.mean(np.square(pushed)))) if len(pushed) and not episode.ended else np.nan
+
+    def pushing(self) -> Callable[[float, Any], None]:
+        """Pushes along the base's x, left or right."""
+        sides = np.random.default_rng(self.seed).choice([-1.0, 1.0], round(SECONDS / APART))
+
+        def push(t: float, world: Any) -> None:
+            number, since = divmod(round(t * 100), round(APART * 100))
+            if t >= UP - 1e-9 and since == 0:
+                world.push(np.array([self.force * sides[number], 0.0, 0.0]), LASTING)
+
+        return push
+
+
+def run(job: Job) -> float:
+    """For the pool."""
+    return job.run()
+
+
+def rows() -> Iterator[str]:
+    """The table, again after each row."""
+    lines = [
+        "| robot, push | plans a second | tip off, plans replayed | tip off, plans with gains |",
+        "|---|---|---|---|",
+    ]
+    with ProcessPoolExecutor() as pool:
+        for (robot, force), rate in product(CASES, RATES):
+            first = Job(robot, force, rate, "off", 0)
+            cells = [f"{robot}, {force:g} N for {LASTING:g} s", f"{rate:g}"]
+            for use in ("off", "auto"):
+                found = np.array(list(pool.map(run, [replace(first, use=use, seed=seed) for seed in SEEDS]))) * 1e3
+                cells.append(told(found))
+            lines.append("| " + " | ".join(cells) + " |")
+            print(lines[-1], flush=True)
+            yield "\n".join(lines)
+
+
+def told(found: np.ndarray) -> str:
+    """Distances [mm], their median and range, and how many have none."""
+    there = found[np.isfinite(found)]
+    lost = f"; {len(found) - len(there)} of {len(found)} left their range" if len(there) < len(found) else ""
+    return f"{np.median(there):.0f} mm ({np.min(there):.0f} to {np.max(there):.0f}){lost}" if len(there) else lost[2:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.parse_args()
+    for table in rows():
+        put(PAGE, COMMAND, "feedback", table)
+
+
+if __name__ == "__main__":
+    main()
