@@ -72,8 +72,8 @@ nothing."""
 ENGINE = """\
 ROS parameters of the planner node, as `engine.threads`; of `mbrl eval` and `mbrl learn` too, as `engine.use:=numpy`."""
 FEEDBACK = """\
-ROS parameters of the planner node, as `feedback.position`; of `mbrl eval` too, where `feedback.use` is off unless given:
-[gains along plans](trajectory_optimisation.md#lqr-and-feedback-along-plans)."""
+ROS parameters of the planner node, as `feedback.position`; of `mbrl eval` too, where `feedback.use` is off unless it is
+given: [gains along plans](trajectory_optimisation.md#lqr-and-feedback-along-plans)."""
 FITTING = "Arguments of `FitConfig`, for [a fit](learning.md#the-fit)."
 PARTS = """\
 ## {title}

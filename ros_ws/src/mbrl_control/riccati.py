@@ -173,15 +173,24 @@ def spread(
 
     Without ``exploring`` u is K x + k, and the middle term is not there.
     """
-    means, found = np.empty((stages.horizon + 1, len(mean))), np.empty((stages.horizon + 1, *np.shape(covariance)))
-    means[0], found[0] = mean, covariance
+    closed, means = stages.A + stages.B @ controller.K, np.empty((stages.horizon + 1, len(mean)))
+    means[0] = mean
     for i in range(stages.horizon):
-        A, B, K = stages.A[i], stages.B[i], controller.K[i]
-        closed = A + B @ K
-        means[i + 1] = closed @ means[i] + B @ controller.k[i] + stages.c[i]
-        drawn = B @ controller.covariance[i] @ B.T if exploring else 0.0
-        found[i + 1] = _symmetric(closed @ found[i] @ closed.T + drawn + noise)
-    return means, found
+        means[i + 1] = closed[i] @ means[i] + stages.B[i] @ controller.k[i] + stages.c[i]
+    drawn = stages.B @ controller.covariance @ np.swapaxes(stages.B, -1, -2) if exploring else 0.0
+    return means, covariances(closed, covariance, np.broadcast_to(drawn + noise, closed.shape))
+
+
+def covariances(
+    closed: Annotated[np.ndarray, "H nx nx"],
+    start: Annotated[np.ndarray, "nx nx"],
+    noise: Annotated[np.ndarray, "H nx nx"],
+) -> Annotated[np.ndarray, "H+1 nx nx"]:
+    """C' = F C F' + noise, with F = A + B K the closed loop of each step."""
+    found = [np.asarray(start)]
+    for F, blown in zip(closed, noise, strict=True):
+        found.append(_symmetric(F @ found[-1] @ F.T + blown))
+    return np.stack(found)
 
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:

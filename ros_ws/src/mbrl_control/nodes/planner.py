@@ -250,11 +250,11 @@ class PlannerNode(Node):
             obs = self._observe(now)
             wanted = self._wanted(obs)
             plan = self.planning.plan(obs, lambda planner: self._ahead(wanted, obs, planner))
+            plan = plan and self.feedback.along(plan, obs)
             reason = self.planning.why
         if plan is None:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
             return
-        plan = self.feedback.along(plan, obs)
         self.commanded.sent(plan)
         self._send(plan)
         self.planning.sent(self.pacer.now() - now)
