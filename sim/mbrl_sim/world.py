@@ -8,7 +8,8 @@ servo see it through a first-order lag, and applies
 with the robot's own damping, the share of its stiffness that our ``stiffness`` leaves, and the bias (gravity,
 Coriolis) of the *nominal* model: the robot with the tool and payload of its own Config, without our ``payload``. An
 effort sink applies its torques as they are. Velocities and efforts that stop coming brake the robot after
-``sink_timeout``; positions and trajectories hold by themselves.
+``sink_timeout``; positions and trajectories hold by themselves. A robot without a servo has a brake with dry friction
+(``Brake``), so that it then stays where it is, whatever it carries.
 
 Time is counted in steps, in whole nanoseconds, so that the same seed and commands give bit-equal states.
 """
@@ -34,6 +35,9 @@ mujoco: Any = compiled
 Array = np.ndarray
 KINDS = ("position", "velocity", "effort")
 """The sinks that take one number for each joint."""
+GRIP, SLIP = 0.5, 0.005
+"""Share of a joint's torque that its brake holds by friction, and how far a joint gives way to that [rad or m]."""
+TINY = 1e-12
 BAD = {
     int(mujoco.mjtWarning.mjWARN_BADCTRL): "torque",
     int(mujoco.mjtWarning.mjWARN_BADQPOS): "position",
@@ -68,6 +72,36 @@ class Sample(NamedTuple):
     """What is seen of the bodies around it, by the names of ``Robot.blocks``."""
 
 
+class Brake:
+    """Brakes with dry friction, as springs that yield: they hold a load without sinking.
+
+        torque = bias - d v + clip(k (q_0 - q) - d' v, -f, f),     |k (q_0 - q)| <= f: beyond that q_0 comes along
+
+    f is GRIP of the torque limit, which a spring reaches within SLIP, d brakes with the whole torque at full speed, and
+    d' damps the spring. All are bounded by what explicit steps h leave stable, with M the diagonal of the inertia at
+    home: d, d' <= M / 4 h, k <= M / 16 h^2.
+    """
+
+    def __init__(self, robot: Robot, torque: Array, inertia: Array, h: float) -> None:
+        damping = 0.25 * inertia / h
+        self._damping = np.minimum(torque / robot.limits.velocity, damping)
+        self._friction = GRIP * torque
+        self._stiffness = np.minimum(self._friction / SLIP, inertia / (16.0 * h * h))
+        self._settling = np.minimum(np.sqrt(self._stiffness * inertia), damping)
+        self._reach = self._friction / np.maximum(self._stiffness, TINY)
+        self._q = np.zeros(robot.nj)
+
+    def engage(self, q: Array) -> None:
+        """From now on, where the joints are."""
+        self._q = q
+
+    def torque(self, q: Array, v: Array) -> Annotated[Array, "nj"]:
+        """Torques on top of the bias; called once a step."""
+        self._q = np.minimum(np.maximum(self._q, q - self._reach), q + self._reach)
+        grip = self._stiffness * (self._q - q) - self._settling * v
+        return np.minimum(np.maximum(grip, -self._friction), self._friction) - self._damping * v
+
+
 class World:
     """One robot and what is around it."""
 
@@ -89,8 +123,9 @@ class World:
         self._rng = np.random.default_rng(self.config.seed)
         self._sent: deque[Sample] = deque(maxlen=round(self.config.latency * 1e9 / self.step_ns) + 1)
         self.jtc = TrajectoryController(robot.driver_joints, robot.home)
+        self._brake = Brake(robot, self._torque_limit, self._inertia(), self.model.opt.timestep)
         self.reset()
-        self._brake_damping = self._stable_damping()
+        mujoco.mj_forward(self.model, self.data)
 
     # --- What a driver offers -----------------------------------------------------------------------
 
@@ -118,6 +153,7 @@ class World:
         self.dead: dict[str, str] = {}
         """Sinks in error, and why: as after a message of the wrong size, until the next reset."""
         self._kind = "trajectory" if self.robot.servo else "brake"
+        self._brake.engage(start)
         self._q_ref, self._v_ref = start, np.zeros(self.robot.nj)
         self._q_seen, self._v_seen = self._q_ref, self._v_ref
         self._value, self._commanded_ns = np.zeros(self.robot.nj), 0
@@ -196,7 +232,7 @@ class World:
         if self._kind == "effort":
             torque = self._value
         elif self._kind == "brake":
-            torque = self._bias() - self._brake_damping * v
+            torque = self._bias() + self._brake.torque(q, v)
         else:
             torque = self._servo(q, v)
         return np.minimum(np.maximum(torque, -self._torque_limit), self._torque_limit)
@@ -231,6 +267,8 @@ class World:
         """Another sink takes over, from a reference at rest."""
         if self._kind in ("effort", "brake"):
             self._q_seen, self._v_seen = self.data.qpos[self._q_at], self.data.qvel[self._v_at]
+        if kind == "brake":
+            self._brake.engage(reference)
         self._kind, self._q_ref, self._v_ref = kind, reference, np.zeros(self.robot.nj)
 
     def _check(self) -> None:
@@ -246,13 +284,13 @@ class World:
         blocks = self._scene.read(self.data.qpos, self.data.qvel)
         self._sent.append(Sample(self.ns, q, v, self._torque, blocks))
 
-    def _stable_damping(self) -> Annotated[Array, "nj"]:
-        """Damping that brakes with the whole torque at full speed, as far as the step allows it."""
+    def _inertia(self) -> Annotated[Array, "nj"]:
+        """Of each joint by itself, at home."""
+        mjcf.reset(self.robot, self.model, self.data)
         inertia = np.zeros((self.model.nv, self.model.nv))
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_fullM(self.model, self.data, inertia)
-        stable = 0.5 * inertia.diagonal()[self._v_at] / self.model.opt.timestep
-        return np.minimum(self._torque_limit / self.robot.limits.velocity, stable)
+        return inertia.diagonal()[self._v_at]
 
 
 # --- Reading the MJCF ----------------------------------------------------------------------------------

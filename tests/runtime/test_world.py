@@ -262,6 +262,37 @@ def test_without_a_servo_it_is_damped_and_carried_until_efforts_come_and_after(b
     assert "no position servo" in str(ramp(world, HOME, 1.0))
 
 
+def test_a_brake_holds_what_nobody_was_told_of_without_sinking(bare):
+    world = World(bare, Config(payload=3.0, sink_timeout=0.05))
+    world.step(200)
+    sagged = world.observe()
+    assert np.abs(sagged.q - HOME).max() < 0.01
+    world.step(2000)
+    np.testing.assert_allclose(world.observe().q, sagged.q, atol=1e-4)
+    for _ in range(40):
+        world.command("effort", world.data.qfrc_bias[:2] + np.array([20.0, 0.0]))
+        world.step(5)
+    assert np.abs(world.observe().v).max() > 0.5
+    world.step(50 + 500)
+    held = world.observe()
+    world.step(2000)
+    np.testing.assert_allclose(world.observe().q, held.q, atol=1e-4)
+
+
+def test_a_brake_yields_to_what_is_stronger_and_holds_again(bare):
+    world = World(bare)
+    world.step(100)
+    world.push(np.array([0.0, 0.0, 300.0]), 0.1)
+    world.step(100)
+    pushed = world.observe()
+    assert np.abs(pushed.q - HOME).max() > 0.05
+    world.step(1000)
+    stopped = world.observe().q
+    assert np.abs(stopped - HOME).max() > 0.05, "a brake does not come back"
+    world.step(1000)
+    np.testing.assert_allclose(world.observe().q, stopped, atol=1e-4)
+
+
 def test_torques_stay_inside_their_limits(robot):
     world = World(robot)
     world.command("effort", np.array([1e4, -1e4]))

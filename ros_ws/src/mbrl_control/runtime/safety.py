@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbrl_control.config import param
-from mbrl_control.core import Command, Limits, Mode, Plan, Status, is_finite
+from mbrl_control.core import Command, Limits, Mode, Plan, Robot, Status, is_finite
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.handover import Handover
+from mbrl_control.runtime.inbox import Entry, EStop, PlanArrived, PlannerDied, Request, Surroundings
 from mbrl_control.runtime.reference import Tick, brake, follow, seed
 from mbrl_control.runtime.states import Event, GuardState, after
+from mbrl_control.runtime.torque import Deviation, Torques
 
 LIMIT_SHARE = 0.995
 """Share of the declared velocity, acceleration and jerk limits that the reference uses."""
@@ -67,55 +69,18 @@ class GuardConfig:
     )
     margin: float = param(0.01, "distance kept from the ends of the joints' ranges", unit="rad", low=0.0, high=0.5)
     speed: float = param(1.0, "share of the joints' velocity limits that is used", low=0.01, high=1.0)
-
-
-# --- The inbox: what comes from outside between two ticks --------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PlanArrived:
-    """A plan as decoded, from one life of one planner."""
-
-    plan: Plan
-    session: int
-    period: float
-    """Time until its planner sends the next one [s]."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannerDied:
-    """The process behind a session is gone."""
-
-    session: int
-
-
-@dataclass(slots=True)
-class Request:
-    """Something a person asks for, answered at the next tick."""
-
-    event: Event
-    reason: str = ""
-    answer: tuple[bool, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class EStop:
-    """The level of the e-stop topic."""
-
-    pressed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What was seen, when somebody last looked, of who else is there."""
-
-    rivals: str = ""
-    """Who publishes besides us or besides the driver, in words: ends motion, and stands against arming."""
-    obstacles: tuple[str, ...] = ()
-    """What else stands against arming, in words."""
-
-
-Entry = Reading | PlanArrived | PlannerDied | Request | EStop | Surroundings
+    feedback: str = param(
+        "auto",
+        "gains that come with a plan: used where torques are sent (auto), or never (off)",
+        choices=("auto", "off"),
+    )
+    bandwidth: float = param(
+        15.0,
+        "how stiffly an arm that is sent torques is held to its reference while it brakes and holds",
+        unit="1/s",
+        low=1.0,
+        high=50.0,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +111,19 @@ class Guard:
         limits: Limits,
         state_timeout: float,
         sink: str = "joint_trajectory",
+        robot: Robot | None = None,
     ) -> None:
+        """``robot`` is needed, and looked at, where torques are sent: by an ``effort`` sink."""
         self.config, self.sink = config, sink
         self.dt = round(1e9 / config.rate) / 1e9  # whole nanoseconds: stamps on the wire are exact
         self.limits = _inner(limits.at_speed(config.speed), config.margin)
         self.state_timeout = config.state_timeout or state_timeout
-        self.lead = max(2, round(config.lead / self.dt))
+        self.torques: Torques | None = None
+        if robot is not None and sink == "effort":
+            self.torques = Torques(robot, self.limits, self.dt, config.bandwidth, config.feedback == "auto")
+        self.lead = 1 if self.torques else max(2, round(config.lead / self.dt))
+        self._motors = self.torques.motors if self.torques else np.ones(len(joints), dtype=bool)
+        """Which joints can be held to something."""
         self.inbox: deque[Entry] = deque()
         self.slot = StateSlot(joints)
         self.state = GuardState.INACTIVE
@@ -181,7 +153,7 @@ class Guard:
         self._index = 0
         self._now = -math.inf
         self._off_since: float | None = None
-        self._error: np.ndarray | None = None
+        self._off: Deviation | None = None
 
     # --- one tick ---
 
@@ -193,21 +165,25 @@ class Guard:
         self._keep_time(now, index)
         self._watch(now, mono)
         deadline = self._move(index)
-        command = self._command() if self.state.moving and self._queue else None
+        command = self._command(now) if self.state.moving and self._queue else None
         if all(tick.resting for tick in self._queue):  # said in this very command: it ends exactly at rest
             self._happen(Event.AT_REST, "")
         if not self.state.moving:
             self._forget_reference()
         last = self._queue[-1] if self._queue else None
-        error = self._error if self.state is GuardState.ACTIVE else None
+        error = self._off.q if self._off is not None and self.state is GuardState.ACTIVE else None
         return Outcome(command, self.state, self.reason, self.status, last, index * self.dt, error, deadline)
 
     def unsent(self) -> None:
         """The last command was not sent, its deadline had passed: the one before goes on, and ends in its stop."""
         self.counts["commands too late to be sent"] += 1
         told, sent, braked, gone = self._told
+        if self.torques:
+            self.torques.undo()
         if not self._queue:  # it would have been the last one
             assert sent is not None
+            if self.torques:
+                return
             last = told[-1] if self.sink == "joint_trajectory" else sent
             rests = last.stop.knots(last.motion, self.dt)[1].q if last is not sent else []
             self._held = rests[-1] if len(rests) else last.motion.q
@@ -286,9 +262,14 @@ class Guard:
             return "wrong shape"
         if len(plan.u) != len(plan.q) - 1 or not plan.dt > 0.0:
             return "wrong shape"
-        if plan.mode is not Mode.VELOCITY_REFERENCE:
+        if plan.mode is not (Mode.TORQUE if self.torques else Mode.VELOCITY_REFERENCE):
             return f"mode {plan.mode}"
-        if not is_finite(plan.q, plan.v, plan.u, plan.t0, plan.dt, plan.state_stamp):
+        if self.torques and plan.u.shape[1:] != (self.torques.nu,):
+            return "wrong shape"
+        gains = plan.u if plan.K is None else plan.K
+        if plan.K is not None and plan.K.shape != (*plan.u.shape, 2 * nj):
+            return "wrong shape"
+        if not is_finite(plan.q, plan.v, plan.u, gains, plan.t0, plan.dt, plan.state_stamp):
             return "not finite"
         alive = self._session != 0 and newest is not None and self._fresh(newest, now)
         if arrived.session != self._session and alive:
@@ -304,8 +285,10 @@ class Guard:
         slack = self.config.plan_jump
         if (plan.q < self.limits.lower - slack).any() or (plan.q > self.limits.upper + slack).any():
             return "outside the joints' ranges"
-        if self._queue and np.abs(plan.at(self._queue[-1].index * self.dt).q - self._queue[-1].motion.q).max() > slack:
-            return "far from the reference"
+        if self._queue:
+            away = np.abs(plan.at(self._queue[-1].index * self.dt).q - self._queue[-1].motion.q)
+            if away[self._motors].max() > slack:
+                return "far from the reference"
         return None
 
     def _fresh(self, plan: Plan, now: float) -> bool:
@@ -323,6 +306,8 @@ class Guard:
             self.slot.forget()
             self._forget_reference()
             self._held = None
+            if self.torques:
+                self.torques.forget()
             self._lose_plan("time was set back")
             self._happen(Event.STATE_LOST, "time was set back")
         elif self._queue and self._left_alone(now, index):
@@ -331,11 +316,16 @@ class Guard:
         self._now, self._index = now, index
 
     def _left_alone(self, now: float, index: int) -> bool:
-        """Whether nothing was sent for too long; the reference is then where the arm went without us."""
+        """Whether nothing was sent for too long; the reference is then where the arm went without us.
+
+        Where torques stopped coming the arm was braked by the other side, much as the reference goes on to be.
+        """
         if self.sink == "joint_trajectory":  # longer than what was committed: the arm has begun its stop by itself
             return now > self._queue[-1].index * self.dt + 1e-9
         if self._sent is None or index - self._sent.index <= 1 + MISSES:
             return False
+        if self.torques:
+            return True
         self._queue, self._past = deque([seed(index, self._sent.motion.q)]), deque(maxlen=self._past.maxlen)
         return True
 
@@ -361,11 +351,12 @@ class Guard:
     def _watch_tracking(self) -> None:
         """The arm must be where the reference was at the time of the state."""
         state = self.slot.state
-        if state is None or not self._past or not self.state.moving:
-            self._off_since = self._error = None
+        if state is None or not self.state.moving or not (self._past or (self._queue and self.torques)):
+            self._off_since = self._off = None
             return
-        self._error = ahead = self._reference_at(state.t) - state.q
-        error = np.abs(ahead)
+        q, v = self._reference_at(state.t)
+        self._off = Deviation(q - state.q, v - state.v)
+        error = np.abs(self._off.q) * self._motors
         if error.max() <= self.config.tracking_bound:
             self._off_since = None
         elif self._off_since is None:
@@ -374,14 +365,19 @@ class Guard:
             worst = int(error.argmax())
             name = self.slot.map.joints[worst]
             self._happen(Event.STATE_LOST, f"{name} is {error[worst]:.3f} rad from its reference")
+        if self.torques and self.state is GuardState.ACTIVE and (lost := self.torques.runs_away(state)) is not None:
+            self.status |= Status.BARRIER
+            name, at, speed = self.slot.map.joints[lost], state.q[lost], state.v[lost]
+            self._happen(Event.STATE_LOST, f"{name} runs away: at {at:.2f} rad with {speed:+.2f} rad/s")
 
-    def _reference_at(self, t: float) -> np.ndarray:
-        """Where the reference is, or was, at time ``t``; as far back as is remembered."""
+    def _reference_at(self, t: float) -> tuple[np.ndarray, np.ndarray]:
+        """Where and how fast the reference is, or was, at time ``t``; as far back as is remembered."""
         ticks = [*self._past, *self._queue]
         place = min(max(t / self.dt - ticks[-1].index + len(ticks) - 1, 0.0), len(ticks) - 1.0)
         before = min(int(place), len(ticks) - 2) if len(ticks) > 1 else 0
-        one, other = ticks[before].motion.q, ticks[min(before + 1, len(ticks) - 1)].motion.q
-        return one + (place - before) * (other - one)
+        one, other = ticks[before].motion, ticks[min(before + 1, len(ticks) - 1)].motion
+        share = place - before
+        return one.q + share * (other.q - one.q), one.v + share * (other.v - one.v)
 
     # --- the reference ---
 
@@ -426,14 +422,16 @@ class Guard:
         return self._plan
 
     def _forget_reference(self) -> None:
-        if self._queue:  # under velocities the arm is where it is
-            self._held = None if self.sink == "velocity" else self._queue[-1].motion.q
+        if self._queue:  # under velocities and torques the arm is where it is
+            self._held = None if self.sink in ("velocity", "effort") else self._queue[-1].motion.q
         self._queue.clear()
         self._past.clear()
-        self._off_since = self._error = self._sent = None
+        self._off_since = self._off = self._sent = None
 
-    def _command(self) -> Command:
-        """The committed ticks and, after them, the stop."""
+    def _command(self, now: float) -> Command | None:
+        """The committed ticks and, after them, the stop; torques have none."""
+        if self.torques:
+            return self._efforts(self.torques, now)
         self._sent, last = self._queue[0], self._queue[-1]
         ticks, tail = last.stop.knots(last.motion, self.dt)
         head = list(self._queue)
@@ -442,6 +440,31 @@ class Guard:
         v = np.concatenate([[tick.motion.v for tick in head], tail.v])
         a = np.concatenate([[tick.motion.a for tick in head], tail.a])
         return Command(t, q, v, a, None, Mode.VELOCITY_REFERENCE)
+
+    def _efforts(self, torques: Torques, now: float) -> Command | None:
+        """The torques of this tick; without states and at rest none, so that the other side brakes."""
+        tick, state = self._queue[0], self.slot.state
+        known = state is not None and Status.STALE_STATE not in self.status
+        self._sent = None
+        if not known and tick.resting:
+            return None
+        plan = self._plan_for(now) if self.state is GuardState.ACTIVE else None
+        at = tick.motion.q if state is None else state.q
+        effort = None
+        if plan is not None and state is not None:
+            wanted, cut = torques.around(plan, now, state)
+            effort = torques.sent(now, wanted, at, cut)
+        if effort is None:
+            effort = torques.sent(now, torques.holding(tick.motion, self._off if known else None), at)
+        if effort is None:
+            self.status |= Status.NONFINITE
+            self._happen(Event.BROKEN, "torques that are not finite")
+            return None
+        self._sent = tick
+        if torques.cut:
+            self.status |= Status.LIMITED
+        m = tick.motion
+        return Command(np.array([tick.index * self.dt]), m.q[None], m.v[None], m.a[None], effort[None], Mode.TORQUE)
 
     # --- people ---
 
@@ -468,7 +491,12 @@ class Guard:
             return False, "refused: " + "; ".join(refusals)
         state = self.slot.state
         assert state is not None
-        if not self._queue:
+        if self.torques:  # braked or held, it may have been moved by what is stronger
+            self._queue, self._past = (
+                deque([seed(math.floor(now / self.dt + 1e-6), state.q)]),
+                deque(maxlen=self._past.maxlen),
+            )
+        elif not self._queue:
             start = state.q if self._held is None else self._held
             self._queue.append(seed(math.ceil((now + START_AFTER) / self.dt), start))
         self._happen(Event.ARM, "armed")
@@ -489,14 +517,15 @@ class Guard:
             rate, least = self.slot.rate(mono), max(LEAST_RATE, 1.0 / self.state_timeout)
             if rate < least - 1e-6:
                 found.append(f"joint states come {rate:.1f} times a second; at least {least:g} to arm")
-            if np.abs(state.v).max() > STILL:
-                found.append(f"the arm moves at {np.abs(state.v).max():.2f} rad/s; at most {STILL} to arm")
+            speed = np.abs(state.v)[self._motors].max()
+            if speed > STILL:
+                found.append(f"the arm moves at {speed:.2f} rad/s; at most {STILL} to arm")
             outside = np.maximum(self.limits.lower - state.q, state.q - self.limits.upper)
             if outside.max() > OUTSIDE:
                 name = self.slot.map.joints[int(outside.argmax())]
                 found.append(f"{name} lies {outside.max():.2f} rad outside its range; at most {OUTSIDE} to arm")
             held = self._queue[-1].motion.q if self._queue else self._held
-            if held is not None and np.abs(state.q - held).max() > NEAR:
+            if held is not None and not self.torques and np.abs(state.q - held).max() > NEAR:
                 away = np.abs(state.q - held)
                 name = self.slot.map.joints[int(away.argmax())]
                 found.append(
