@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mbrl_control.runtime.demo import Schedule
     from mbrl_control.runtime.judge import Judge
     from mbrl_control.runtime.samples import SampleJudge
+    from mbrl_control.runtime.torque_judge import TorqueJudge
 
 COLOURS = {"ACTIVE": "#3a9d5d", "HOLD": "#e0a526", "STOPPING": "#d9742b", "FAULT": "#c03a3a", "READY": "#7f8c9b"}
 PUSHED, BACK, STAYS = 0.5, 0.005, 0.1
@@ -36,7 +37,7 @@ def write(
     folder: Path,
     record: Record,
     plan: Schedule,
-    judge: Judge | SampleJudge,
+    judge: Judge | SampleJudge | TorqueJudge,
     figures: Mapping[str, Any],
     robot: Robot,
 ) -> Path:
@@ -102,7 +103,7 @@ def offsets(record: Record, robot: Robot) -> tuple[np.ndarray, np.ndarray]:
 def _page(
     record: Record,
     plan: Schedule,
-    judge: Judge | SampleJudge,
+    judge: Judge | SampleJudge | TorqueJudge,
     figures: Mapping[str, Any],
     details: Mapping[str, Any],
     robot: Robot,
@@ -118,7 +119,7 @@ def _page(
         for p in details["pushes"]
     )
     bad = "".join(f"<li>{html.escape(e)}</li>" for e in judge.examples) or "<li>none</li>"
-    used = ", ".join(f"{name} {judge.worst[name]:.0%}" for name in ("v", "a", "j"))
+    used = ", ".join(f"{name} {share:.0%}" for name, share in judge.worst.items() if name != "q")
     plots = "".join(
         f"<h2>{title}</h2>{_svg(figure)}"
         for title, figure in (

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 import yaml
 
 from mbrl_control.config import param, parse_yaml
-from mbrl_control.core import MbrlError, Robot, Sink
+from mbrl_control.core import MbrlError, Mode, Robot, Sink
 
 PREFIX = "wiring"
 """Under which name its parameters stand: ``wiring.joints``."""
@@ -46,7 +46,10 @@ class Wiring:
     command_joints: tuple[str, ...] = param(
         (), "order of the numbers of a sink without names: the parameter joints of its forward_command_controller"
     )
-    allow_unguarded_sink: bool = param(False, "accept a velocity sink: nothing stops the arm when commands stop coming")
+    allow_unguarded_sink: bool = param(
+        False,
+        "accept a velocity or effort sink: nothing stops the arm when commands stop coming, but in the simulation",
+    )
 
 
 def wired(robot: Robot, wiring: Wiring) -> Robot:
@@ -77,6 +80,8 @@ def wired(robot: Robot, wiring: Wiring) -> Robot:
 def guarded(robot: Robot, wiring: Wiring) -> Robot:
     """The robot as it is connected here, if the guard may command its sink."""
     robot = wired(robot, wiring)
+    if robot.channels.mode is Mode.TORQUE:
+        return _torqued(robot, wiring)
     takes = f"it takes joint_trajectory, position, or velocity with {PREFIX}.allow_unguarded_sink: true"
     if robot.sink.kind == "effort":
         raise WiringError(f"{PREFIX}.sink = 'effort': the guard has motion to send, no torques; {takes}")
@@ -84,6 +89,21 @@ def guarded(robot: Robot, wiring: Wiring) -> Robot:
         raise WiringError(
             f"{PREFIX}.sink = 'velocity': a forward_command_controller goes on with the last velocity for ever when "
             f"commands stop coming (ros2_controllers#95), nothing stops the arm; {takes}"
+        )
+    return robot
+
+
+def _torqued(robot: Robot, wiring: Wiring) -> Robot:
+    """The same for a robot that is commanded by torques."""
+    if robot.sink.kind != "effort":
+        raise WiringError(
+            f"{PREFIX}.sink = '{robot.sink.kind}': robot '{robot.name}' is commanded by torques; it takes effort"
+        )
+    if not wiring.allow_unguarded_sink:
+        raise WiringError(
+            f"{PREFIX}.sink = 'effort': a forward_command_controller goes on with the last torques for ever when "
+            f"commands stop coming (ros2_controllers#95), nothing stops robot '{robot.name}'; it takes "
+            f"{PREFIX}.allow_unguarded_sink: true, as sim.launch.yaml says it of our simulation, which brakes"
         )
     return robot
 

@@ -97,7 +97,7 @@ class ControllerNode(LifecycleNode):
         self.real_time = real_time or RealTime(False, False, "not asked for")
         timeout = STATE_TIMEOUT[self.real_time.promise_class]
         robot = self.robot
-        self.guard = Guard(guard_config, robot.driver_joints, robot.limits, timeout, robot.sink.kind)
+        self.guard = Guard(guard_config, robot.driver_joints, robot.limits, timeout, robot.sink.kind, robot)
         self.sim_time = bool(self.get_parameter("use_sim_time").value)
         if self.config.lockstep and not self.sim_time:
             raise MbrlError("lockstep: true needs use_sim_time: true")
@@ -346,6 +346,8 @@ class ControllerNode(LifecycleNode):
             **{f"states dropped: {reason}": count for reason, count in guard.slot.drops.items()},
             **guard.counts.copy(),
         }
+        if guard.torques is not None:
+            values |= {"torque_ticks": guard.torques.ticks, "torque_saturated": guard.torques.share_saturated}
         level = "ok" if guard.state in (GuardState.ACTIVE, GuardState.READY) else "warn"
         if guard.state is GuardState.FAULT or self.loop.failure is not None:
             level = "error"

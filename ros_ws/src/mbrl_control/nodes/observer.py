@@ -2,7 +2,8 @@
 
 Trajectories carry their times. Samples carry none: which tick one was sent at is told from the moment it was
 published, and from the stamps of ``controller/reference``, which lie on the grid of ticks; a tick sends at most one
-period late. Where the reference is, is then taken from that topic as well.
+period late. Where the reference is, is then taken from that topic as well. How often the guard ticks it says in its
+diagnostics; what came before they were heard is judged then.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from mbrl_control.nodes import convert
 from mbrl_control.nodes.qos import LATCHED, NEWEST
 from mbrl_control.runtime.estimate import JointMap
 from mbrl_control.runtime.judge import Judge, Sent
-from mbrl_control.runtime.safety import GuardConfig
 from mbrl_control.runtime.samples import SampleJudge
+from mbrl_control.runtime.torque_judge import TorqueJudge
 from mbrl_control.wiring import sink_order
 
 EVERY = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -61,13 +62,12 @@ class Observer(Node):
         name: str = "observer",
         context: Context | None = None,
         since_ns: int | None = None,
-        period: float = 1.0 / GuardConfig().rate,
         namespace: str | None = None,
     ) -> None:
         super().__init__(name, context=context, namespace=namespace)
         self.robot = robot
         self.record = Record()
-        self._period = round(period * convert.SECOND)
+        self._period: int | None = None
         """Between the guard's ticks [ns]."""
         self._simulated = since_ns is not None
         """Whether stamps are a simulation's time, counted from ``since_ns``."""
@@ -82,7 +82,7 @@ class Observer(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self.create_timer(0.5, self._count_publishers)
 
-    def _hear_commands(self, limits: Limits) -> Judge | SampleJudge:
+    def _hear_commands(self, limits: Limits) -> Judge | SampleJudge | TorqueJudge:
         """Listen to the sink's topic; the judge of what is heard."""
         sink = self.robot.sink
         if sink.kind == "joint_trajectory":
@@ -97,7 +97,7 @@ class Observer(Node):
         """Samples since before the grid was known, with the times at which they were published [ns]."""
         self.create_subscription(Float64MultiArray, sink.topic, self._on_sample, 100)
         self.create_subscription(JointState, "controller/reference", self._on_reference, EVERY)
-        return SampleJudge(limits, self._period / convert.SECOND, sink.kind)
+        return TorqueJudge(limits, 0.0) if sink.kind == "effort" else SampleJudge(limits, 0.0, sink.kind)
 
     def now(self) -> float:
         return (self.get_clock().now().nanoseconds - self._base) / convert.SECOND
@@ -153,20 +153,26 @@ class Observer(Node):
 
     def _on_sample(self, message: Float64MultiArray, info: Mapping[str, Any]) -> None:
         self._count(info)
-        assert isinstance(self.judge, SampleJudge)
         values = np.array(message.data)
         if values.shape != self._order.shape:
             self.judge.violations[f"{values.size} numbers for {self.robot.nj} joints"] += 1
             return
         self._unjudged.append((info["source_timestamp"], values[self._order]))
-        if self._grid is not None:
-            for at, sample in self._unjudged:
-                self.judge.see((at - self._grid) // self._period, sample)
-            self._unjudged.clear()
+        self._judge_samples()
+
+    def _judge_samples(self) -> None:
+        """Judge the samples that have come, if it is known by now of which ticks they are."""
+        assert not isinstance(self.judge, Judge)
+        if self._grid is None or self._period is None:
+            return
+        for at, sample in self._unjudged:
+            self.judge.see((at - self._grid) // self._period, sample)
+        self._unjudged.clear()
 
     def _on_reference(self, message: JointState) -> None:
         stamp, order = convert.to_ns(message.header.stamp), self._command_map.index(list(message.name))
-        self._grid = stamp % self._period
+        if self._period is not None:
+            self._grid = stamp % self._period
         self.record.command_t.append((stamp - self._base) / convert.SECOND)
         self.record.q_ref.append(np.asarray(message.position)[order])
         self.record.v_ref.append(np.asarray(message.velocity)[order])
@@ -177,6 +183,10 @@ class Observer(Node):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.record.diagnostics[status.name] = {pair.key: pair.value for pair in status.values}
+        rate = self.figure("controller", "rate_hz")
+        if rate > 0.0 and not isinstance(self.judge, Judge):
+            self._period = round(convert.SECOND / rate)
+            self.judge.dt = self._period / convert.SECOND
 
     def _count_publishers(self) -> None:
         self.record.publishers = max(self.record.publishers, self.count_publishers(self._topic))

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,11 +35,13 @@ from mbrl_control.core import (
     GoalError,
     Info,
     MbrlError,
+    Mode,
     Observation,
     Plan,
     Planner,
     Rests,
     Robot,
+    State,
     Task,
 )
 from mbrl_control.dynamics.ensemble import Ensemble
@@ -50,6 +53,7 @@ from mbrl_control.nodes.params import declare, declare_part, on_change, prefix_o
 from mbrl_control.nodes.process import run
 from mbrl_control.nodes.qos import NEWEST
 from mbrl_control.runtime.commanded import Commanded
+from mbrl_control.runtime.foreseen import foreseen
 from mbrl_control.runtime.loop import ClockPacer, Loop, WallPacer
 from mbrl_control.runtime.planning import Pace, Planning
 from mbrl_control.runtime.safety import GuardConfig
@@ -275,14 +279,23 @@ class PlannerNode(Node):
         return True
 
     def _observe(self, now: float) -> Observation:
-        """What is to be planned from: the reference as it will be when the plan begins."""
+        """What is to be planned from: where the plan begins, as it will be then."""
         t0, state, reference = now + self.planning.lead, self.outlook.state(now), self.outlook.reference(now)
         assert state is not None
+        if self.robot.channels.mode is Mode.TORQUE:
+            if reference is not None and reference.active:
+                there = foreseen(self.dynamics, self._seen, self.commanded, state, t0)
+                state = State(state.t, there.q, there.v)  # of then, and stamped as what it was foreseen from
+            return self._seen(state, t0)
         q, v = self.commanded.carried(reference, t0) if reference else (state.q, np.zeros_like(state.q))
-        commands = self.commanded.before(t0, self.dynamics.dt, COMMANDS_KEPT)
-        own = {REFERENCE: np.concatenate([q, v]), COMMANDS: commands}
+        return self._seen(state, t0, {REFERENCE: np.concatenate([q, v])})
+
+    def _seen(self, state: State, t: float | None = None, own: Mapping[str, np.ndarray] | None = None) -> Observation:
+        """The joints, what is around them, and what we know ourselves at time ``t``, by default that of the joints."""
+        at = state.t if t is None else t
+        mine = {**(own or {}), COMMANDS: self.commanded.before(at, self.dynamics.dt, COMMANDS_KEPT)}
         blocks, stamps = self.outlook.sight.now()
-        return Observation(t0, state, {**blocks, **own}, {**stamps, **dict.fromkeys(own, t0)})
+        return Observation(at, state, {**blocks, **mine}, {**stamps, **dict.fromkeys(mine, at)})
 
     def _ahead(self, goal: np.ndarray, obs: Observation, planner: Planner) -> Goal:
         """The goal over the horizon of a planner."""

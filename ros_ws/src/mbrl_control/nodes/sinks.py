@@ -23,6 +23,7 @@ MESSAGES: dict[str, type] = {
     "joint_trajectory": JointTrajectory,
     "position": Float64MultiArray,
     "velocity": Float64MultiArray,
+    "effort": Float64MultiArray,
 }
 """What each kind of sink takes."""
 
@@ -80,6 +81,18 @@ class VelocitySink:
         return send
 
 
+class EffortSink:
+    """Torques at each tick. When they stop coming whoever takes them has to brake, as our simulation does."""
+
+    def __init__(self, publisher: Any, robot: Robot) -> None:
+        self._publisher, self._order = publisher, sink_order(robot)
+
+    def ready(self, out: Outcome, base_ns: int) -> Callable[[], None]:  # noqa: ARG002 - such a message has no stamp
+        if out.command is None or out.command.effort is None:
+            return nothing
+        return partial(self._publisher.publish, _numbers(out.command.effort[0][self._order]))
+
+
 def nothing() -> None:
     """What there is to send where nothing moves."""
 
@@ -90,7 +103,7 @@ def open_sink(make: Callable[[type, str, int], Any], robot: Robot, limit: np.nda
     publisher = make(MESSAGES[kind], robot.sink.topic, DEPTH)
     if kind == "velocity":
         return VelocitySink(publisher, robot, limit)
-    return PositionSink(publisher, robot) if kind == "position" else TrajectorySink(publisher, robot)
+    return {"position": PositionSink, "effort": EffortSink}.get(kind, TrajectorySink)(publisher, robot)
 
 
 def _numbers(row: np.ndarray) -> Float64MultiArray:

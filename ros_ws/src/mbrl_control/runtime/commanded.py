@@ -6,13 +6,14 @@ which the guard moves along the last plan until it has the new one.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
-from mbrl_control.core import Plan
+from mbrl_control.core import Plan, State
 
 PLANS = 64
 """Plans that are remembered: at twenty a second those of three seconds."""
@@ -48,10 +49,24 @@ class Commanded:
 
     def at(self, t: float) -> Annotated[np.ndarray, "nu"]:
         """What was in force at time ``t``; nothing before the first plan, and after the end of the last one."""
-        for plan in reversed(self._plans):
-            if plan.t0 <= t + SLACK:
-                return np.asarray(plan.at(t + SLACK).u)
-        return self._nothing
+        plan = self._in_force(t)
+        return self._nothing if plan is None else np.asarray(plan.at(t + SLACK).u)
+
+    def around(self, state: State) -> Annotated[np.ndarray, "nu"]:
+        """What is in force at the time of a state, with the gains of its plan."""
+        plan = self._in_force(state.t)
+        return self._nothing if plan is None else np.asarray(plan.at(state.t + SLACK, state.q, state.v).u)
+
+    def next_change(self, t: float) -> float:
+        """When something else is in force than at time ``t``: at the next knot, or at the start of another plan."""
+        found = [plan.t0 for plan in self._plans if plan.t0 > t + SLACK]
+        plan = self._in_force(t)
+        if plan is not None and t + SLACK < plan.end:
+            found.append(plan.t0 + (math.floor((t + SLACK - plan.t0) / plan.dt) + 1) * plan.dt)
+        return min(found, default=math.inf)
+
+    def _in_force(self, t: float) -> Plan | None:
+        return next((plan for plan in reversed(self._plans) if plan.t0 <= t + SLACK), None)
 
     def before(self, t: float, dt: float, count: int) -> Annotated[np.ndarray, "m"]:
         """What was in force ``count`` times, ``dt`` apart, up to one ``dt`` before ``t``: flat, the newest last."""
