@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from rig import JOINTS, LIMITS, Rig, plain, swing_plan
 
-from mbrl_control import core
+from mbrl_control import core, registry
 from mbrl_control.core import Limits, Mode, Plan
 from mbrl_control.runtime.estimate import Reading
 from mbrl_control.runtime.judge import Judge, Sent
 from mbrl_control.runtime.safety import EStop, Guard, GuardConfig, PlanArrived, PlannerDied, Request
 from mbrl_control.runtime.samples import SampleJudge, position
 from mbrl_control.runtime.states import Event, GuardState
+from mbrl_control.runtime.torque_judge import TorqueJudge
 
 
-def random_plan(rng: np.random.Generator, now: float, near: np.ndarray, seq: int, bad: float) -> Plan:
+def random_plan(
+    rng: np.random.Generator, now: float, near: np.ndarray, seq: int, bad: float, usual: Mode = Mode.VELOCITY_REFERENCE
+) -> Plan:
     """Smooth, rough, late, early, far, wrong-shaped or non-finite: whatever a broken planner might send."""
     horizon, dt = int(rng.integers(1, 25)), float(rng.choice([0.01, 0.05, 0.1]))
     kind = rng.integers(12) if rng.random() < bad else 11
@@ -42,19 +45,29 @@ def random_plan(rng: np.random.Generator, now: float, near: np.ndarray, seq: int
         t0 += float(rng.choice([-100.0, 100.0, np.nan]))
     elif kind == 5:
         v = v * np.nan
-    mode = Mode.TORQUE if kind == 6 else Mode.VELOCITY_REFERENCE
+    [other] = set(Mode) - {usual}
     stamp = now - (1.0 if rng.random() < 0.1 * bad else 0.02)
-    return Plan(t0, dt, mode, q, v, np.zeros((horizon, q.shape[1])), None, stamp, seq)
+    u, K = np.zeros((horizon, q.shape[1])), None
+    if usual is Mode.TORQUE:
+        u = rng.normal(size=u.shape) * rng.choice([1.0, 30.0, 1e6])
+        K = rng.normal(size=(*u.shape, 14)) * rng.choice([0.0, 100.0, 1e300]) if kind not in (3, 7) else None
+        if K is not None and kind == 8:
+            K[rng.integers(horizon)] = rng.choice([np.nan, np.inf, -np.inf])
+    return Plan(t0, dt, other if kind == 6 else usual, q, v, u, K, stamp, seq)
 
 
 def fuzz(
     seed: int, ticks: int, limits: Limits = LIMITS, rate: float = 100.0, sink: str = "joint_trajectory"
-) -> tuple[Judge | SampleJudge, Guard, set[GuardState]]:
+) -> tuple[Judge | SampleJudge | TorqueJudge, Guard, set[GuardState]]:
     rng = np.random.default_rng(seed)
     config = GuardConfig(rate=rate, speed=float(rng.choice([1.0, 0.2])), state_timeout=0.1)
-    guard = Guard(config, JOINTS, limits, 0.1, sink)
+    robot = replace(registry.make("robots", "panda_torque"), limits=limits) if sink == "effort" else None
+    guard = Guard(config, JOINTS, limits, 0.1, sink, robot)
     within = limits.at_speed(config.speed)
     judge = Judge(within) if sink == "joint_trajectory" else SampleJudge(within, guard.dt)
+    if sink == "effort":
+        judge = TorqueJudge(within, guard.dt)
+    mode = Mode.TORQUE if sink == "effort" else Mode.VELOCITY_REFERENCE
     seen = set()
     guard.inbox.append(Request(Event.ACTIVATE))
     now = mono = 0.0
@@ -80,7 +93,7 @@ def fuzz(
             guard.inbox.append(Reading(names, q[order][:size], np.zeros(7), now, mono))
         if step % max(1, round(0.05 / guard.dt)) == 0 and rng.random() > storm * 0.5:
             seq += 1
-            guard.inbox.append(PlanArrived(random_plan(rng, now, near, seq, storm), session, 0.05))
+            guard.inbox.append(PlanArrived(random_plan(rng, now, near, seq, storm, mode), session, 0.05))
         if rng.random() < storm * 0.02:
             guard.inbox.append(PlannerDied(session))
             session += 1
@@ -102,6 +115,10 @@ def fuzz(
             guard.unsent()
         elif out.command is not None and isinstance(judge, Judge):
             judge.see(Sent(sent_at, out.command.t, out.command.q, out.command.v, out.command.a))
+        elif out.command is not None and isinstance(judge, TorqueJudge):
+            assert out.command.effort is not None
+            judge.see(round(out.t / guard.dt), out.command.effort[0])
+            assert len(out.command.t) == 1
         elif out.command is not None:
             judge.see(round(out.t / guard.dt), position(out.command))
             arm = position(out.command)  # what a sink that takes samples has of it
@@ -111,12 +128,12 @@ def fuzz(
     return judge, guard, seen
 
 
-def assert_clean(judge: Judge | SampleJudge) -> None:
+def assert_clean(judge: Judge | SampleJudge | TorqueJudge) -> None:
     assert judge.violations == {}, judge.examples
     assert judge.nonfinite == 0
 
 
-def ten_thousand(seed: int) -> tuple[Judge | SampleJudge, set[GuardState]]:
+def ten_thousand(seed: int) -> tuple[Judge | SampleJudge | TorqueJudge, set[GuardState]]:
     """For the pool. The shapes of what it makes are checked by the other tests."""
     core.SHAPE_CHECKS = False
     judge, _, states = fuzz(seed, 10_000)
@@ -143,6 +160,19 @@ def test_samples_stay_within_the_limits_as_well() -> None:
         worst = {name: max(value, judge.worst[name]) for name, value in worst.items()}
     assert seen == set(GuardState), "the fuzz no longer reaches every state"
     assert min(worst.values()) > 0.9, "the fuzz no longer drives the arm to its limits"
+
+
+def test_torques_stay_within_their_limits_and_their_rates() -> None:
+    seen, worst = set(), {"torque": 0.0, "torque rate": 0.0}
+    for seed in (58, 59):
+        judge, guard, states = fuzz(seed, 5_000, replace(LIMITS, torque_rate=np.full(7, 1000.0)), sink="effort")
+        assert_clean(judge)
+        assert guard.torques is not None
+        assert guard.torques.saturated > 100
+        seen |= states
+        worst = {name: max(value, judge.worst[name]) for name, value in worst.items()}
+    assert seen == set(GuardState), "the fuzz no longer reaches every state"
+    assert min(worst.values()) > 0.9, "the fuzz no longer drives the motors to their limits"
 
 
 @pytest.mark.slow

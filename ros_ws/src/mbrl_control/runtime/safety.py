@@ -324,9 +324,8 @@ class Guard:
             return now > self._queue[-1].index * self.dt + 1e-9
         if self._sent is None or index - self._sent.index <= 1 + MISSES:
             return False
-        if self.torques:
-            return True
-        self._queue, self._past = deque([seed(index, self._sent.motion.q)]), deque(maxlen=self._past.maxlen)
+        if not self.torques:
+            self._seed(index, self._sent.motion.q)
         return True
 
     def _watch(self, now: float, mono: float) -> None:
@@ -357,14 +356,19 @@ class Guard:
         q, v = self._reference_at(state.t)
         self._off = Deviation(q - state.q, v - state.v)
         error = np.abs(self._off.q) * self._motors
-        if error.max() <= self.config.tracking_bound:
+        astray, held = error.max() > self.config.tracking_bound, self._queue and self._queue[-1].resting
+        weak = self.torques and self.torques.cut and held and self.state is not GuardState.ACTIVE
+        if not (astray or weak):
             self._off_since = None
         elif self._off_since is None:
             self._off_since = state.t
         elif state.t - self._off_since > self.config.tracking_time:
             worst = int(error.argmax())
             name = self.slot.map.joints[worst]
-            self._happen(Event.STATE_LOST, f"{name} is {error[worst]:.3f} rad from its reference")
+            if astray:
+                self._happen(Event.STATE_LOST, f"{name} is {error[worst]:.3f} rad from its reference")
+            if self.torques and held:  # something stronger has it: it is held where that has brought it
+                self._seed(self._index, np.clip(state.q, self.limits.lower, self.limits.upper))
         if self.torques and self.state is GuardState.ACTIVE and (lost := self.torques.runs_away(state)) is not None:
             self.status |= Status.BARRIER
             name, at, speed = self.slot.map.joints[lost], state.q[lost], state.v[lost]
@@ -420,6 +424,11 @@ class Guard:
         if self._next_plan is not None and self._next_plan.t0 <= t + 1e-9:
             return self._next_plan
         return self._plan
+
+    def _seed(self, index: int, q: np.ndarray) -> None:
+        """The reference anew, at rest."""
+        self._queue, self._past = deque([seed(index, q)]), deque(maxlen=self._past.maxlen)
+        self._off_since = self._off = None
 
     def _forget_reference(self) -> None:
         if self._queue:  # under velocities and torques the arm is where it is
@@ -492,10 +501,7 @@ class Guard:
         state = self.slot.state
         assert state is not None
         if self.torques:  # braked or held, it may have been moved by what is stronger
-            self._queue, self._past = (
-                deque([seed(math.floor(now / self.dt + 1e-6), state.q)]),
-                deque(maxlen=self._past.maxlen),
-            )
+            self._seed(math.floor(now / self.dt + 1e-6), state.q)
         elif not self._queue:
             start = state.q if self._held is None else self._held
             self._queue.append(seed(math.ceil((now + START_AFTER) / self.dt), start))
