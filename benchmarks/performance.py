@@ -28,6 +28,7 @@ PAGE, RESULT = ROOT / "docs" / "performance.md", ROOT / "runs" / "benchmark" / "
 COMMAND = ".venv/bin/python benchmarks/performance.py"
 PICTURES = {
     "performance.png": "Time of a plan over samples, steps and networks: points measured, a line in proportion",
+    "ilqr.png": "Time of an iteration and of a solve of iLQR over the knots of a motion: ours and crocoddyl's",
     "pareto.png": "Return of an episode over the time of a plan: ours and mbrl-lib's agent",
 }
 
@@ -61,8 +62,9 @@ def words(facts: dict[str, Any]) -> str:
         f"{each['gflops'][each['library']]:.0f} GFLOP/s by {each['library']} on {counted(each['threads'], 'thread')}"
         for each in facts["sgemm"]
     )
-    on = ", ".join([facts["machine"]["cpu"], counted(options["threads"], "thread"), *made])
-    return f"`{facts['benchmark']}`: {on}; its own matrix product: {products}."
+    threads = 1 if facts["benchmark"] == "ilqr" else options["threads"]
+    on = ", ".join([facts["machine"]["cpu"], counted(threads, "thread"), *made])
+    return f"`{facts['benchmark']}`: {on}{'; its own matrix product: ' * bool(products)}{products}."
 
 
 def counted(count: int, what: str) -> str:

@@ -1,7 +1,7 @@
 """The peers' own virtual environment: made once, of exact versions, apart from ours, which never depends on them.
 
-Nothing but torch is resolved: mbrl-lib pins a hydra that does not run on a current Python, and asks for Jupyter. torch
-comes without CUDA where its own index of such wheels can be reached.
+Nothing but torch is resolved: mbrl-lib pins a hydra that does not run on a current Python, and asks for Jupyter, and
+crocoddyl 3.2.1 crashes with pinocchio 4.1. torch comes without CUDA where its own index of such wheels can be reached.
 """
 
 from __future__ import annotations
@@ -35,6 +35,22 @@ PINS = (
     "arm-pytorch-utilities==0.5.0",
     "pytorch-seed==0.2.0",
     "scipy==1.17.1",
+    "crocoddyl==3.2.1",
+    "libcrocoddyl==3.2.1",
+    "pin==4.0.0",
+    "libpinocchio==4.0.0",
+    "coal==3.0.3",
+    "libcoal==3.0.3",
+    "eigenpy==3.13.0",
+    "cmeel==0.62.0",
+    "cmeel-assimp==6.0.5",
+    "cmeel-boost==1.90.0",
+    "cmeel-console-bridge==1.0.2.3",
+    "cmeel-octomap==1.10.0",
+    "cmeel-qhull==8.0.2.1",
+    "cmeel-tinyxml2==11.0.0",
+    "cmeel-urdfdom==6.0.0",
+    "cmeel-zlib==1.3.2",
 )
 """The peers, and of what they need that which is imported here."""
 LOG = "install.log"

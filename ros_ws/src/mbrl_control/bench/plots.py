@@ -9,7 +9,7 @@ from typing import Any
 
 OURS, PEERS, LINE = "#2d6fa3", "#c8742c", "#7f8c9b"
 WORDS = {"N": "samples N", "H": "steps H", "E": "networks E"}
-PERFORMANCE, PARETO = "performance.png", "pareto.png"
+PERFORMANCE, PARETO, ILQR = "performance.png", "pareto.png", "ilqr.png"
 
 
 def draw(facts: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -20,6 +20,10 @@ def draw(facts: Mapping[str, Any], folder: Path) -> list[Path]:
         drawn.append(drawn_to)
     if facts["points"]:
         pareto(facts["points"], drawn_to := folder / PARETO)
+        drawn.append(drawn_to)
+    motions = [row for row in facts["rows"] if row["kind"] == "ilqr" and row["per"] in ("iteration", "solve")]
+    if motions:
+        lengths(motions, drawn_to := folder / ILQR)
         drawn.append(drawn_to)
     return drawn
 
@@ -67,4 +71,30 @@ def pareto(points: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_title("Cart-pole swing-up in closed loop, models of the same data", fontsize=10)
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=110)
+
+
+def lengths(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Time of an iteration and of a solve over the knots of a motion, ours and the peer's, with their ranges."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    figure.suptitle("An optimal reach of a seven-joint arm, by iLQR", fontsize=10)
+    for axes, per in zip(figure.subplots(1, 2), ("iteration", "solve"), strict=True):
+        found = sorted((row for row in rows if row["per"] == per), key=lambda row: row["knots"])
+        for who, colour in (("ours", OURS), ("peer", PEERS)):
+            shown = [row for row in found if row[f"{who}_ms"] is not None]
+            if not shown:
+                continue
+            middle = [row[f"{who}_ms"] for row in shown]
+            ends = zip(*(row[f"{who}_range_ms"] for row in shown), strict=True)
+            off = [[abs(end - at) for end, at in zip(each, middle, strict=True)] for each in ends]
+            name = "ours" if who == "ours" else shown[0]["peer"]
+            knots = [row["knots"] for row in shown]
+            axes.errorbar(knots, middle, yerr=off, color=colour, marker="o", capsize=3, label=name)
+        axes.set_xlabel("knots T")
+        axes.set_ylabel(f"time of {'an iteration' if per == 'iteration' else 'a solve'} [ms]")
+        axes.set_ylim(bottom=0.0)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)

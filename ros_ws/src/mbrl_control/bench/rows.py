@@ -69,6 +69,8 @@ def cells(fact: Mapping[str, Any]) -> list[str]:
     fraction = fact["sgemm_fraction"]
     returns = [fact.get(name) for name in ("ours_return", "peer_return")]
     ours, theirs = (f" (return {value:.1f})" if value is not None else "" for value in returns)
+    if fact["kind"] == "ilqr":
+        ours, theirs = (solved(fact, who) for who in ("ours", "peer"))
     return [
         fact["work"],
         spread(fact["ours_ms"], fact["ours_range_ms"]) + ours,
@@ -79,6 +81,12 @@ def cells(fact: Mapping[str, Any]) -> list[str]:
         "-" if fraction is None else f"{100 * fraction:.0f} %",
         "-" if fact["parity"] is None else f"{fact['parity']:.0e}",
     ]
+
+
+def solved(fact: Mapping[str, Any], who: str) -> str:
+    """How many iterations of whom led to what cost."""
+    many, cost = fact[f"iterations_{who}"], fact[f"cost_{who}"]
+    return "" if many is None else f" ({many} iteration{'s' * (many > 1)} to {cost:.6g})"
 
 
 def spread(middle: float, ends: Sequence[float]) -> str:

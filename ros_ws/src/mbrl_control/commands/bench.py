@@ -23,6 +23,7 @@ SUMMARY = "how fast it is, and how fast others are at the same work"
 TEACH = """\
   policy  one action of a small network as ONNX, against eager torch
   plan    one plan of PETS' and of PDDM's sizes, against mbrl-lib and pytorch-mppi; what it costs over N, H and E
+  ilqr    an optimal motion of a seven-joint arm over 25 to 200 knots, against crocoddyl
   train   one epoch of an ensemble, against mbrl-lib
   loop    closed-loop return and plan time, against mbrl-lib's PETS on the same task and data
   all     each of them
@@ -37,6 +38,7 @@ Exit status: 0 when all was measured, 2 where something failed, 130 after Ctrl-C
 examples:
   mbrl bench policy
   mbrl bench plan --peers --json plan.json
+  mbrl bench ilqr --peers --plots .
   mbrl bench train --peers --pairs 3 --threads 1
   mbrl bench loop --peers --seeds 2 --plots .
   mbrl bench plan --provider cuda
@@ -49,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("benchmark", metavar="WHAT", choices=(*KINDS, "all"), help=f"one of {', '.join(KINDS)}, or all")
     parser.add_argument("--peers", action="store_true", help="measure others as well, in an environment made for them")
-    parser.add_argument("--plots", metavar="DIR", default=None, help="also draw performance.png and pareto.png there")
+    parser.add_argument("--plots", metavar="DIR", default=None, help="also draw performance.png and the like there")
     add_flags(parser, BenchConfig)
 
 
@@ -90,7 +92,8 @@ def run(args: argparse.Namespace) -> tuple[int, Mapping[str, Any]]:
 
 def check(args: argparse.Namespace, options: BenchConfig) -> None:
     """Mistakes are told before anything is measured."""
-    for package in ("torch", "threadpoolctl", "onnx", "onnxruntime") + ("matplotlib",) * bool(args.plots):
+    casadi = ("casadi",) * (args.benchmark in ("ilqr", "all"))
+    for package in ("torch", "threadpoolctl", "onnx", "onnxruntime", *casadi) + ("matplotlib",) * bool(args.plots):
         installed(package)
     if args.plots and not Path(args.plots).is_dir():
         raise MbrlError(f"--plots {args.plots}: no such folder; it takes one that is there")
