@@ -12,15 +12,17 @@ import textwrap
 from pathlib import Path
 from shutil import copy
 
+import mujoco
 import numpy as np
 import pytest
 
-from mbrl_control import cli, networks
+from mbrl_control import cli, machine_code, networks
 from mbrl_control.bench import (
     KINDS,
     environment,
     flops,
     gpu,
+    ilqr,
     loop,
     measuring,
     plan,
@@ -352,6 +354,108 @@ def test_the_operations_of_a_lean_plan_are_of_what_it_tries(short_loop):
     assert first.flops * loop.STEPS == flops.rollouts(Net(5, 6, (8,), 4), sum(tried), 5, 3)
 
 
+# --- Optimal motions -----------------------------------------------------------------------------------
+
+COSTS = {"cost_ours", "cost_peer", "iterations_ours", "iterations_peer"}
+
+
+@pytest.fixture
+def short_motions(monkeypatch):
+    """A few knots, in CasADi's virtual machine: no test waits for a compiler."""
+    monkeypatch.setattr(machine_code, "compiler", lambda: None)
+    monkeypatch.setattr(ilqr, "KNOTS", (2, 3))
+    monkeypatch.setattr(ilqr, "STEP", 2)
+
+
+def by_mujoco(given, u):
+    """What controls cost, of nothing but what a peer is told: MuJoCo's Euler step is semi-implicit, too."""
+    spec = mujoco.MjSpec()
+    spec.option.gravity, spec.option.timestep = given["gravity"], ilqr.DT
+    parent, quaternion = spec.worldbody, np.zeros(4)
+    for i, rotation in enumerate(given["rotation"]):
+        mujoco.mju_mat2Quat(quaternion, rotation.ravel())
+        parent = parent.add_body(pos=given["position"][i], quat=quaternion)
+        inertia = given["inertia"][i]
+        parent.explicitinertial, parent.mass, parent.ipos = True, given["mass"][i], given["com"][i]
+        parent.fullinertia = [*np.diag(inertia), inertia[0, 1], inertia[0, 2], inertia[1, 2]]
+        parent.add_joint(type=mujoco.mjtJoint.mjJNT_HINGE, axis=[0, 0, 1], armature=given["armature"][i])
+    parent.add_site(name="tip", pos=given["tip"])
+    model = spec.compile()
+    data, H = mujoco.MjData(model), len(u)
+    data.qpos[:], data.qvel[:] = np.split(given["x"], 2)
+    total = 0.0
+    for k, control in enumerate(u):
+        data.qfrc_applied[:] = control
+        mujoco.mj_step(model, data)
+        mujoco.mj_kinematics(model, data)
+        away = data.site("tip").xpos - given["goal"]
+        q, effort = data.qpos - given["posture"], (control - given["holding"]) * given["scale"]
+        squares = np.array([away @ away, q @ q, data.qvel @ data.qvel, effort @ effort])
+        total += 0.5 * (given["weights"] / H + given["terminal"] * (k == H - 1)) @ squares
+    return total
+
+
+def test_what_a_peer_is_told_of_a_motion_is_what_ours_solves_for(short_motions):
+    ours = ilqr.Ours(20)
+    given = ilqr.handed_over(ours)
+    for u in ilqr.controls(ours):
+        assert ours.cost(u) == pytest.approx(by_mujoco(given, u), rel=1e-9)
+
+
+def test_a_solve_ends_where_nothing_is_gained_within_the_bounds_that_the_peer_does_not_know(short_motions):
+    ours = ilqr.Ours(5)
+    solved = ours.solve()
+    assert 2 < solved.iterations < 50
+    assert solved.cost == pytest.approx(ours.cost(solved.carry["mean"]), rel=1e-9)
+    assert (abs(solved.carry["mean"]) < ours.robot.channels.bound).all()
+    for step in np.random.default_rng(0).standard_normal((4, 5, 7)):
+        assert ours.cost(solved.carry["mean"] + 1e-2 * step) > solved.cost
+
+
+def test_motions_have_rows_of_an_iteration_a_solve_and_a_step(short_motions, mbrl, monkeypatch, tmp_path):
+    monkeypatch.setattr(ilqr, "MOST", 4)
+    status, out, _ = mbrl("ilqr", "--pairs", "1", "--json", "i.json", "--plots", tmp_path)
+    assert status == 0
+    rows = json.loads((tmp_path / "i.json").read_text())["rows"]
+    assert [(row["knots"], row["per"]) for row in rows] == [
+        (2, "iteration"), (2, "solve"), (3, "iteration"), (3, "solve"), (2, "step"),
+    ]  # fmt: skip
+    for row in rows:
+        assert row.keys() >= KEYS | COSTS
+        assert row["cost_peer"] is row["iterations_peer"] is row["peer"] is None
+    assert rows[1]["ours_ms"] == pytest.approx(rows[0]["ours_ms"] * rows[0]["iterations_ours"])
+    assert f"({rows[0]['iterations_ours']} iterations to {rows[0]['cost_ours']:.6g})" in out
+    assert rows[0]["runs"].startswith("CasADi")
+    assert (tmp_path / plots.ILQR).stat().st_size > 1000
+
+
+def test_a_motion_is_compared_with_the_peer_s(short_motions, script, monkeypatch, tmp_path):
+    fake = script("""
+        told = {}
+        def problem(a, key, horizon, dt, slides):
+            assert len(a["u"]) == horizon and slides == [False] * 7
+            told[key] = a
+            return {}, {}
+        def costs(a, key): return {}, {"cost": np.ones(len(a["u"]))}
+        def solve(a, key, most): return {"seconds": 2.0, "iterations": 4, "cost": 7.5}, {}
+        def again(a, key):
+            assert a["x"].shape == (14,) and (a["u"][:-1] != told[key]["u"][:-1]).any()
+            return {"seconds": 1.0, "iterations": 1, "cost": 8.5}, {}
+    """)
+    monkeypatch.setattr(ilqr, "MOST", 3)
+    bench = Bench(BenchConfig(pairs=1), Path(sys.executable))
+    monkeypatch.setattr(bench, "peer", lambda name, threads: fake if (name, threads) == (ilqr.SCRIPT, 1) else None)
+    bench.measure("ilqr")
+    rows = bench.facts()["rows"]
+    assert [row["peer_ms"] for row in rows] == [500.0, 2000.0, 500.0, 2000.0, 1000.0]
+    assert [(row["iterations_peer"], row["cost_peer"]) for row in rows] == [(4, 7.5)] * 4 + [(1, 8.5)]
+    assert all(row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"]) for row in rows)
+    assert all(row["parity"] > 0.1 for row in rows), "ours is not 1"
+    assert bench.parts == ilqr.parts(bench)
+    assert "(4 iterations to 7.5)" in table(rows)
+    assert [path.name for path in plots.draw(bench.facts(), tmp_path)] == [plots.ILQR]
+
+
 # --- The command --------------------------------------------------------------------------------------
 
 
@@ -522,6 +626,22 @@ def test_peers_compute_the_same(monkeypatch, tmp_path):
         "torch eager", "pytorch-mppi", "mbrl-lib", "mbrl-lib", "mbrl-lib", "mbrl-lib",
     ]  # fmt: skip
     assert all(row.parity is not None and row.parity < 1e-4 for row in rows), [row.parity for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_peer_finds_the_same_motions(monkeypatch):
+    monkeypatch.setattr(ilqr, "KNOTS", (25, 100))
+    bench = Bench(BenchConfig(pairs=1), environment.made(environment.default(), print))
+    try:
+        bench.measure("ilqr")
+    finally:
+        bench.close()
+    for row in bench.facts()["rows"]:
+        assert row["peer"] == "crocoddyl 3.2.1"
+        assert row["parity"] < 1e-9
+        if row["per"] != "step":
+            assert row["cost_ours"] == pytest.approx(row["cost_peer"], rel=1e-5)
 
 
 @pytest.mark.slow
