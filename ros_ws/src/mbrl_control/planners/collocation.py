@@ -1,0 +1,351 @@
+"""Direct collocation and multiple shooting: the whole trajectory is optimised under constraints, by CasADi and IPOPT.
+
+    minimise J(x, u)   so that   d(x_k, u_k, x_k+1) = 0,   low <= (x, u, rates, torques, clearance) <= high
+
+Controls *and* states are variables, and the dynamics are constraints (Hargraves, Paris, "Direct Trajectory Optimization
+Using Nonlinear Programming and Collocation", 1987; Kelly, "An Introduction to Trajectory Optimization", SIAM Review
+59(4), 2017; Bock, Plitt, "A Multiple Shooting Algorithm", 1984; IPOPT: Waechter, Biegler, Mathematical Programming
+106(1), 2006). What d is says ``transcription``; the program stands in ``_transcription.py``. J is ``core.costs``.
+
+Controls are held over a step, as plans have them, where the papers let them run linearly. One ``improve`` makes so many
+iterations of IPOPT as ``iterations`` says and remembers where it got to: the trajectory, the multipliers of all
+constraints and the barrier. The next one goes on from there, moved on by the time that has passed.
+
+An iterate is not a plan: on its way it is no motion of the model. What is given out is, in this order:
+
+* the iterate, if its defects are below ``feasible``, no limit is passed by more than that, and it does not cost more
+  than the plan before;
+* the controls of the plan before, moved on in time and rolled out on the model from where the robot is, if that keeps
+  to all limits (at first: no control). Both have status OK;
+* the plan before, as it was. Then the status is STALE_PLAN while IPOPT has iterations left to make, FAULT where it has
+  given up, as on a problem that has no solution, and NONFINITE where there are no numbers; the reason says which limit
+  is passed, by how much and when. After a FAULT, IPOPT begins anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+
+from mbrl_control.config import ConfigError, param
+from mbrl_control.core import (
+    BackEndError,
+    Carry,
+    Dynamics,
+    Goal,
+    Info,
+    Knobs,
+    MbrlError,
+    Mode,
+    Noise,
+    Observation,
+    Plan,
+    Status,
+    Task,
+    costs,
+    flat,
+    is_finite,
+    rollout,
+    unflat,
+)
+from mbrl_control.dynamics.kinematic import Kinematic
+from mbrl_control.planners._transcription import Constrained, Iterate, Program, Wanted
+from mbrl_control.sampling import at_home, check_predicts
+
+GOING = ("Solve_Succeeded", "Solved_To_Acceptable_Level", "Maximum_Iterations_Exceeded")
+"""What IPOPT says where one may go on from what it has found."""
+SAME = 1e-9
+"""A model steps as the kinematic one does if it is no further from it."""
+
+
+class ProgramError(MbrlError):
+    """A task or a model of which no program can be made."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of ``collocation``."""
+
+    horizon: int = param(40, "Steps looked ahead", low=1, high=1000)
+    dt: float = param(0.05, "Duration of one step", unit="s", low=1e-4, high=10.0)
+    transcription: str = param(
+        "shooting",
+        "How the dynamics become constraints: the model's own step, or quadrature of its equations of motion",
+        choices=("shooting", "trapezoid", "hermite_simpson"),
+    )
+    iterations: int = param(20, "Iterations of IPOPT in one call", low=1, high=10_000)
+    tolerance: float = param(1e-7, "IPOPT ends where its optimality error is below this", low=1e-12, high=1e-2)
+    feasible: float = param(
+        1e-7,
+        "Defects up to this, and limits passed by this, are none [rad, m/s, ...]",
+        low=1e-12,
+        high=1e-2,
+    )
+    hessian: str = param(
+        "exact", "Second derivatives: of costs and dynamics, or built up by L-BFGS", choices=("exact", "limited_memory")
+    )
+    positions: bool = param(True, "Keep to the joints' ranges")
+    velocities: bool = param(True, "Keep to the joints' greatest speeds")
+    torques: bool = param(
+        False, "Keep to the joints' greatest torques, where reference velocities are commanded (by inverse dynamics)"
+    )
+    clearance: float = param(0.0, "Keep so far from what the task avoids, at the knots", unit="m", low=0.0, high=10.0)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trajectory, and what is wrong with it."""
+
+    knots: Annotated[np.ndarray, "H+1 nx"]
+    controls: Annotated[np.ndarray, "H nu"]
+    terms: Annotated[np.ndarray, "T"]
+    defect: float
+    """The largest."""
+    excess: float
+    """By how much a limit is passed, at most."""
+    worst: str
+    """Which constraint is violated first, by how much and when; empty: none."""
+
+    @property
+    def finite(self) -> bool:
+        return is_finite(self.knots, self.controls, self.terms) and math.isfinite(self.defect + self.excess)
+
+    @property
+    def cost(self) -> float:
+        return float(self.terms.sum())
+
+
+class Collocation:
+    """One call: move the last iterate on, iterate, and give out what is a motion within all limits."""
+
+    def __init__(self, config: Config, task: Task, dynamics: Dynamics, xp: Any = np) -> None:
+        _check(config, task, dynamics, xp)
+        self.config, self.task, self.dynamics = config, task, dynamics
+        self.dt, self.horizon = config.dt, config.horizon
+        keeps = Constrained(config.positions, config.velocities, config.torques, config.clearance)
+        options = {"max_iter": config.iterations, "tol": config.tolerance, "constr_viol_tol": config.feasible / 2}
+        if config.hessian == "limited_memory":
+            options["hessian_approximation"] = "limited-memory"
+        self.program = Program(task, dynamics, config.horizon, config.transcription, keeps, options)
+        self._low, self._high = dynamics.bounds()
+
+    def knobs(self) -> Knobs:
+        return {"weights": np.asarray([term.weight for term in self.task.terms.values()], dtype=float)}
+
+    def noise(self, rng: np.random.Generator) -> Noise:  # noqa: ARG002 - nothing is drawn
+        return {}
+
+    def init(self, obs: Observation) -> Carry:
+        """No control, and a plan that stays where the joints are."""
+        robot, H = self.task.robot, self.horizon
+        q = np.asarray(obs.joints.q, dtype=float)
+        stay = np.tile(np.where(np.isfinite(q), q, robot.home), (H + 1, 1))
+        fresh = self.program.begun(np.concatenate([stay, stay * 0.0], axis=-1), np.zeros((H, self.program.nu)))
+        return {
+            "u": fresh.controls,
+            "q": stay,
+            "v": stay * 0.0,
+            "t0": np.asarray(float(obs.t)),
+            "stamp": np.asarray(float(obs.joints.t)),
+            "seq": np.asarray(0),
+            "began": np.asarray(float(obs.t)),
+            **_carried(fresh),
+        }
+
+    def improve(
+        self,
+        obs: Observation,
+        goal: Goal,
+        knobs: Knobs,
+        carry: Carry,
+        noise: Noise,  # noqa: ARG002 - nothing is drawn
+    ) -> tuple[Carry, Plan, Info]:
+        with np.errstate(all="ignore"):
+            return self._improve(obs, goal, knobs, carry)
+
+    def _improve(self, obs: Observation, goal: Goal, knobs: Knobs, carry: Carry) -> tuple[Carry, Plan, Info]:
+        start = np.asarray(flat(np, self.dynamics.init(obs, {})), dtype=float)
+        wanted = Wanted(start, np.asarray(goal.value, dtype=float), np.asarray(knobs["weights"], dtype=float))
+        given = {
+            "the state": (obs.t, obs.joints.t, obs.joints.q, obs.joints.v, start),
+            "the goal": (wanted.goal,),
+            "a weight": (wanted.weights,),
+        }
+        lost = [name for name, arrays in given.items() if not is_finite(*arrays)]
+        if lost:
+            return self._keep(carry, Status.NONFINITE, f"{lost[0]} is not finite")
+        kept = self._rolled(_moved(carry["u"], (obs.t - float(carry["t0"])) / self.dt), wanted)
+        try:
+            found, said = self.program.solve(self._warm(carry, obs, kept), wanted)
+        except RuntimeError as error:
+            return self._keep(_anew(carry), Status.FAULT, f"IPOPT: {' '.join(str(error).split())}")
+        going = said in GOING and is_finite(found.knots, found.controls, found.row_prices, found.bound_prices)
+        on = {**_carried(found), "began": np.asarray(float(obs.t))} if going else _anew({})
+        new = self._judged(found.knots, np.clip(found.controls, self._low, self._high), wanted)
+        sound = [one for one in (kept, new) if one.finite and max(one.defect, one.excess) <= self.config.feasible]
+        if sound:
+            return self._take({**carry, **on}, obs, min(sound, key=lambda one: one.cost))
+        if not kept.finite and not new.finite:
+            return self._keep(carry, Status.NONFINITE, "the model or the task gives what is not finite")
+        tried = self._rolled(new.controls, wanted) if new.finite else kept
+        reason = next(one.worst for one in (tried, new, kept) if one.finite and one.worst)
+        if going:
+            return self._keep({**carry, **on}, Status.STALE_PLAN, f"not there yet: {reason}")
+        return self._keep({**carry, **on}, Status.FAULT, f"no plan within the limits ({_words(said)}): {reason}")
+
+    def _warm(self, carry: Carry, obs: Observation, kept: Candidate) -> Iterate:
+        """The last iterate, moved on; at first, and after a failure, the plan before."""
+        if not carry["barrier"] > 0.0:
+            return self.program.begun(kept.knots if kept.finite else _knots(carry), kept.controls)
+        steps = (obs.t - float(carry["began"])) / self.dt
+        rows = ("knots", "controls", "row_prices", "bound_prices")
+        return Iterate(**{name: _moved(carry[name], steps) for name in rows}, barrier=float(carry["barrier"]))
+
+    def _rolled(self, controls: Annotated[np.ndarray, "H nu"], wanted: Wanted) -> Candidate:
+        """Where controls lead from the start, by the model: a motion of the model whatever the transcription."""
+        sizes = {"q": self.task.robot.nj, "v": self.task.robot.nj}
+        features, _ = rollout(np, self.dynamics, unflat(wanted.start, sizes), controls, {})
+        knots = np.concatenate([features["q"], features["v"]], axis=-1)
+        return self._candidate(knots, controls, wanted, np.zeros((self.horizon, self.program.nx)))
+
+    def _judged(
+        self, knots: Annotated[np.ndarray, "H+1 nx"], controls: Annotated[np.ndarray, "H nu"], wanted: Wanted
+    ) -> Candidate:
+        """An iterate; that of ``shooting`` by the model as it was given, not by what was made of it."""
+        sizes = {"q": self.task.robot.nj, "v": self.task.robot.nj}
+        after, _, _ = self.dynamics.step(unflat(knots[:-1], sizes), controls, {})
+        missed = flat(np, after) - knots[1:]
+        if self.config.transcription != "shooting":
+            missed = missed * 0.0 + self.program.rows(knots, controls)[0]
+        return self._candidate(knots, controls, wanted, missed)
+
+    def _candidate(
+        self,
+        knots: Annotated[np.ndarray, "H+1 nx"],
+        controls: Annotated[np.ndarray, "H nu"],
+        wanted: Wanted,
+        missed: Annotated[np.ndarray, "H nx"],
+    ) -> Candidate:
+        program, nj = self.program, self.task.robot.nj
+        features = {"q": knots[:, :nj], "v": knots[:, nj:]}
+        terms = costs(np, self.task, wanted.weights, features, controls, wanted.goal)
+        values = np.concatenate([knots[1:], program.rows(knots, controls)[1]], axis=-1)
+        excess, missed = program.kept.excess(values), np.abs(missed)
+        defect, passed = float(missed.max()), float(excess.max())
+        if passed > self.config.feasible:
+            worst = self._first(excess, lambda k, i: program.kept.said(i, float(values[k, i])))
+        else:
+            worst = self._first(missed, lambda k, i: f"{program.kept.names[i]} is {missed[k, i]:.3g} off the model's")
+        return Candidate(knots, controls, terms, defect, passed, worst)
+
+    def _first(self, wrong: Annotated[np.ndarray, "H n"], said: Callable[[int, int], str]) -> str:
+        """The first knot that something is wrong with, and what most of all there; empty: nothing."""
+        late = np.max(wrong, axis=-1) > self.config.feasible
+        if not late.any():
+            return ""
+        k = int(np.argmax(late))
+        return f"{said(k, int(np.argmax(wrong[k])))} at knot {k + 1}, {(k + 1) * self.dt:.3g} s ahead"
+
+    def _take(self, carry: Carry, obs: Observation, best: Candidate) -> tuple[Carry, Plan, Info]:
+        """The plan becomes ``best``."""
+        nj = self.task.robot.nj
+        new = {
+            **carry,
+            "u": best.controls,
+            "q": best.knots[:, :nj],
+            "v": best.knots[:, nj:],
+            "t0": np.asarray(float(obs.t)),
+            "stamp": np.asarray(float(obs.joints.t)),
+            "seq": np.asarray(carry["seq"]) + 1,
+        }
+        terms = {name: float(best.terms[i]) for i, name in enumerate(self.task.terms)}
+        predicted = {"q": new["q"], "v": new["v"]}
+        return new, self._plan(new), Info(Status.OK, sum(terms.values()), terms, 1.0, predicted)
+
+    def _keep(self, carry: Carry, status: Status, reason: str) -> tuple[Carry, Plan, Info]:
+        """The plan in force stays."""
+        terms = dict.fromkeys(self.task.terms, math.inf)
+        return carry, self._plan(carry), Info(status, math.inf, terms, 1.0, {}, reason=reason)
+
+    def _plan(self, carry: Carry) -> Plan:
+        mode, (q, v, u) = self.task.robot.channels.mode, (np.asarray(carry[name]) for name in "qvu")
+        return Plan(float(carry["t0"]), self.dt, mode, q, v, u, None, float(carry["stamp"]), int(carry["seq"]))
+
+
+def _carried(at: Iterate) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in vars(at).items()}
+
+
+def _anew(carry: Carry) -> dict[str, np.ndarray]:
+    """A carry of which the next call takes the plan, not the iterate."""
+    return {**carry, "barrier": np.asarray(0.0)}
+
+
+def _knots(carry: Carry) -> Annotated[np.ndarray, "H+1 nx"]:
+    return np.concatenate([carry["q"], carry["v"]], axis=-1)
+
+
+def _moved(rows: Annotated[np.ndarray, "n m"], steps: float) -> Annotated[np.ndarray, "n m"]:
+    """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last."""
+    rows, last = np.asarray(rows), len(rows) - 1
+    place = np.clip(np.arange(len(rows)) + steps, 0.0, last)
+    at = np.minimum(place.astype(int), max(last - 1, 0))
+    part = (place - at)[:, None]
+    return rows[at] * (1.0 - part) + rows[np.minimum(at + 1, last)] * part
+
+
+def _words(said: str) -> str:
+    return said.replace("_", " ").lower()
+
+
+def _check(config: Config, task: Task, dynamics: Dynamics, xp: Any) -> None:
+    """Refuse, by name, what no program can be made of."""
+    robot = task.robot
+    wanted, model = (type(part).__module__.rsplit(".", 1)[-1] for part in (task, dynamics))
+    if xp is not np:
+        raise BackEndError(
+            f"planner 'collocation' for task '{wanted}' on robot '{robot.name}' runs on numpy only; what runs on torch "
+            "as well is mppi, cem, icem and shooting"
+        )
+    if abs(config.dt - dynamics.dt) > 1e-9:
+        raise ConfigError(
+            f"collocation.dt = {config.dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take "
+            "the same value"
+        )
+    check_predicts(dynamics, task)
+    rough = [name for name, term in task.terms.items() if not term.gauss_newton]
+    if task.sampling_only or rough:
+        what = f"term '{rough[0]}' has no derivatives" if rough else "residuals cannot be built by CasADi"
+        raise ProgramError(
+            f"planner 'collocation' for task '{wanted}' on robot '{robot.name}': its {what}; planners that sample take "
+            "it, as mppi, cem, icem and shooting"
+        )
+    if not _has_equations(task, dynamics):
+        raise ProgramError(
+            f"planner 'collocation' with dynamics '{model}' for robot '{robot.name}': it takes a model whose equations "
+            "it knows: 'analytic' or 'symbolic' for torques, 'kinematic' for reference velocities"
+        )
+
+
+def _has_equations(task: Task, dynamics: Dynamics) -> bool:
+    """Whether the model is the closed form of a robot commanded by torques, or steps as the kinematic one does."""
+    robot = task.robot
+    if robot.channels.mode is Mode.TORQUE:
+        return getattr(dynamics, "acceleration", None) is not None and hasattr(dynamics, "substeps")
+    start = dynamics.init(at_home(robot, task), {})
+    if list(start) != ["q", "v"]:
+        return False
+    state = {"q": np.asarray(robot.home), "v": 0.1 * robot.limits.velocity}
+    u = 0.5 * robot.channels.bound
+    says, _, _ = dynamics.step(state, u, {})
+    expected, _, _ = Kinematic(dynamics.dt, robot, np).step(state, u, {})
+    return not np.any(np.abs(flat(np, says) - flat(np, expected)) > SAME)
+
+
+def make(config: Config, task: Task, dynamics: Dynamics, xp: Any = np) -> Collocation:
+    """Collocation for a task with derivatives on a model with equations; refuses others by name."""
+    return Collocation(config, task, dynamics, xp)
