@@ -23,7 +23,7 @@ are built once, of scalars, and mapped over the horizon, so that making a progra
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
 import numpy as np
@@ -224,6 +224,12 @@ class Program:
         return self._solvers[key]
 
 
+def equations(dynamics: Dynamics) -> Any:
+    """What has the parts of ``Analytic``: the model, or what it derives; None where nothing has."""
+    model = getattr(dynamics, "model", dynamics)
+    return model if all(hasattr(model, part.name) for part in fields(Analytic)) else None
+
+
 def transcribed(
     xp: Any, robot: Robot, dynamics: Dynamics, transcription: str, x: Array, u: Array, after: Array
 ) -> Array:
@@ -233,9 +239,9 @@ def transcribed(
     if robot.channels.mode is Mode.VELOCITY_REFERENCE:
         moved = after[:nj] - x[:nj] - (x[nj:] + after[nj:]) * (0.5 * h)
         return xp.concat([moved, after[nj:] - torque], axis=-1)
-    model: Any = dynamics
+    model: Any = equations(dynamics)
     if transcription == "shooting":
-        exact = Analytic(h, model.substeps, robot, model.acceleration, xp)
+        exact = Analytic(**{part.name: getattr(model, part.name) for part in fields(Analytic)} | {"xp": xp})
         state, _, _ = exact.step({"q": x[:nj], "v": x[nj:]}, u, {})
         return after - xp.concat([state["q"], state["v"]], axis=-1)
 

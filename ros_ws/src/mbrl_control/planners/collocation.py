@@ -53,7 +53,7 @@ from mbrl_control.core import (
     unflat,
 )
 from mbrl_control.dynamics.kinematic import Kinematic
-from mbrl_control.planners._transcription import Constrained, Iterate, Program, Wanted
+from mbrl_control.planners._transcription import Constrained, Iterate, Program, Wanted, equations
 from mbrl_control.sampling import at_home, check_predicts
 
 GOING = ("Solve_Succeeded", "Solved_To_Acceptable_Level", "Maximum_Iterations_Exceeded")
@@ -335,7 +335,7 @@ def _has_equations(task: Task, dynamics: Dynamics) -> bool:
     """Whether the model is the closed form of a robot commanded by torques, or steps as the kinematic one does."""
     robot = task.robot
     if robot.channels.mode is Mode.TORQUE:
-        return getattr(dynamics, "acceleration", None) is not None and hasattr(dynamics, "substeps")
+        return equations(dynamics) is not None
     start = dynamics.init(at_home(robot, task), {})
     if list(start) != ["q", "v"]:
         return False
