@@ -5,7 +5,7 @@
 Controls *and* states are variables, and the dynamics are constraints (Hargraves, Paris, "Direct Trajectory Optimization
 Using Nonlinear Programming and Collocation", 1987; Kelly, "An Introduction to Trajectory Optimization", SIAM Review
 59(4), 2017; Bock, Plitt, "A Multiple Shooting Algorithm", 1984; IPOPT: Waechter, Biegler, Mathematical Programming
-106(1), 2006). What d is says ``transcription``; the program stands in ``_transcription.py``. J is ``core.costs``.
+106(1), 2006). ``transcription`` says what d is (``_transcription.py``); J is ``core.costs``.
 
 Controls are held over a step, as plans have them, where the papers let them run linearly. One ``improve`` makes so many
 iterations of IPOPT as ``iterations`` says and remembers where it got to: the trajectory, the multipliers of all
@@ -14,9 +14,9 @@ constraints and the barrier. The next one goes on from there, moved on by the ti
 An iterate is not a plan: on its way it is no motion of the model. What is given out is, in this order:
 
 * the iterate, if its defects are below ``feasible``, no limit is passed by more than that, and it does not cost more
-  than the plan before;
+  than what comes next;
 * the controls of the plan before, moved on in time and rolled out on the model from where the robot is, if that keeps
-  to all limits (at first: no control). Both have status OK;
+  to all limits (at first: controls that hold the joints where they are). Both have status OK;
 * the plan before, as it was. Then the status is STALE_PLAN while IPOPT has iterations left to make, FAULT where it has
   given up, as on a problem that has no solution, and NONFINITE where there are no numbers; the reason says which limit
   is passed, by how much and when. After a FAULT, IPOPT begins anew.
@@ -31,15 +31,13 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control.config import ConfigError, param
+from mbrl_control.config import param
 from mbrl_control.core import (
-    BackEndError,
     Carry,
     Dynamics,
     Goal,
     Info,
     Knobs,
-    MbrlError,
     Mode,
     Noise,
     Observation,
@@ -52,18 +50,14 @@ from mbrl_control.core import (
     rollout,
     unflat,
 )
-from mbrl_control.dynamics.kinematic import Kinematic
-from mbrl_control.planners._transcription import Constrained, Iterate, Program, Wanted, equations
-from mbrl_control.sampling import at_home, check_predicts
+from mbrl_control.planners._program import Ending, Iterate, Program, Wanted
+from mbrl_control.planners._transcription import Constrained, check
 
-GOING = ("Solve_Succeeded", "Solved_To_Acceptable_Level", "Maximum_Iterations_Exceeded")
+ENDED = ("Solve_Succeeded", "Solved_To_Acceptable_Level")
+GOING = (*ENDED, "Maximum_Iterations_Exceeded")
 """What IPOPT says where one may go on from what it has found."""
-SAME = 1e-9
-"""A model steps as the kinematic one does if it is no further from it."""
-
-
-class ProgramError(MbrlError):
-    """A task or a model of which no program can be made."""
+WORSE = 0.01
+"""Where it has ended, but so much dearer than the plan before, it begins anew from that."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +80,9 @@ class Config:
         high=1e-2,
     )
     hessian: str = param(
-        "exact", "Second derivatives: of costs and dynamics, or built up by L-BFGS", choices=("exact", "limited_memory")
+        "exact",
+        "Second derivatives: of costs and constraints, of costs alone, or built up from first ones (L-BFGS)",
+        choices=("exact", "costs", "limited_memory"),
     )
     positions: bool = param(True, "Keep to the joints' ranges")
     velocities: bool = param(True, "Keep to the joints' greatest speeds")
@@ -123,14 +119,12 @@ class Collocation:
     """One call: move the last iterate on, iterate, and give out what is a motion within all limits."""
 
     def __init__(self, config: Config, task: Task, dynamics: Dynamics, xp: Any = np) -> None:
-        _check(config, task, dynamics, xp)
+        check(config.dt, task, dynamics, xp)
         self.config, self.task, self.dynamics = config, task, dynamics
         self.dt, self.horizon = config.dt, config.horizon
         keeps = Constrained(config.positions, config.velocities, config.torques, config.clearance)
-        options = {"max_iter": config.iterations, "tol": config.tolerance, "constr_viol_tol": config.feasible / 2}
-        if config.hessian == "limited_memory":
-            options["hessian_approximation"] = "limited-memory"
-        self.program = Program(task, dynamics, config.horizon, config.transcription, keeps, options)
+        ending = Ending(config.iterations, config.tolerance, config.feasible, config.hessian)
+        self.program = Program(task, dynamics, config.horizon, config.transcription, keeps, ending)
         self._low, self._high = dynamics.bounds()
 
     def knobs(self) -> Knobs:
@@ -140,13 +134,15 @@ class Collocation:
         return {}
 
     def init(self, obs: Observation) -> Carry:
-        """No control, and a plan that stays where the joints are."""
+        """A plan that stays where the joints are, by controls that hold them there as far as is known."""
         robot, H = self.task.robot, self.horizon
         q = np.asarray(obs.joints.q, dtype=float)
         stay = np.tile(np.where(np.isfinite(q), q, robot.home), (H + 1, 1))
-        fresh = self.program.begun(np.concatenate([stay, stay * 0.0], axis=-1), np.zeros((H, self.program.nu)))
+        holding = np.tile(self._holding(stay[0]), (H, 1))
+        fresh = self.program.begun(np.concatenate([stay, stay * 0.0], axis=-1), holding)
         return {
-            "u": fresh.controls,
+            "mean": holding,
+            "last": holding[0] * 0.0,
             "q": stay,
             "v": stay * 0.0,
             "t0": np.asarray(float(obs.t)),
@@ -155,6 +151,12 @@ class Collocation:
             "began": np.asarray(float(obs.t)),
             **_carried(fresh),
         }
+
+    def _holding(self, q: Annotated[np.ndarray, "nj"]) -> Annotated[np.ndarray, "nu"]:
+        robot, torque = self.task.robot, np.zeros(self.task.robot.nj)
+        if robot.channels.mode is Mode.TORQUE and robot.inverse_dynamics is not None:
+            torque = np.asarray(robot.inverse_dynamics(np, q, 0.0 * q, 0.0 * q))
+        return np.clip(np.linalg.pinv(robot.channels.coupling) @ torque, self._low, self._high)
 
     def improve(
         self,
@@ -178,7 +180,9 @@ class Collocation:
         lost = [name for name, arrays in given.items() if not is_finite(*arrays)]
         if lost:
             return self._keep(carry, Status.NONFINITE, f"{lost[0]} is not finite")
-        kept = self._rolled(_moved(carry["u"], (obs.t - float(carry["t0"])) / self.dt), wanted)
+        before = np.concatenate([carry["last"][None], carry["mean"]])
+        moved = shifted(before, (obs.t - float(carry["t0"])) / self.dt)
+        kept = self._rolled(moved[1:], wanted)
         try:
             found, said = self.program.solve(self._warm(carry, obs, kept), wanted)
         except RuntimeError as error:
@@ -188,7 +192,10 @@ class Collocation:
         new = self._judged(found.knots, np.clip(found.controls, self._low, self._high), wanted)
         sound = [one for one in (kept, new) if one.finite and max(one.defect, one.excess) <= self.config.feasible]
         if sound:
-            return self._take({**carry, **on}, obs, min(sound, key=lambda one: one.cost))
+            best = min(sound, key=lambda one: one.cost)
+            if said in ENDED and new.cost - best.cost > WORSE * abs(best.cost):
+                on = _anew({})
+            return self._take({**carry, **on, "last": moved[0]}, obs, best)
         if not kept.finite and not new.finite:
             return self._keep(carry, Status.NONFINITE, "the model or the task gives what is not finite")
         tried = self._rolled(new.controls, wanted) if new.finite else kept
@@ -203,7 +210,7 @@ class Collocation:
             return self.program.begun(kept.knots if kept.finite else _knots(carry), kept.controls)
         steps = (obs.t - float(carry["began"])) / self.dt
         rows = ("knots", "controls", "row_prices", "bound_prices")
-        return Iterate(**{name: _moved(carry[name], steps) for name in rows}, barrier=float(carry["barrier"]))
+        return Iterate(**{name: shifted(carry[name], steps) for name in rows}, barrier=float(carry["barrier"]))
 
     def _rolled(self, controls: Annotated[np.ndarray, "H nu"], wanted: Wanted) -> Candidate:
         """Where controls lead from the start, by the model: a motion of the model whatever the transcription."""
@@ -255,7 +262,7 @@ class Collocation:
         nj = self.task.robot.nj
         new = {
             **carry,
-            "u": best.controls,
+            "mean": best.controls,
             "q": best.knots[:, :nj],
             "v": best.knots[:, nj:],
             "t0": np.asarray(float(obs.t)),
@@ -272,7 +279,7 @@ class Collocation:
         return carry, self._plan(carry), Info(status, math.inf, terms, 1.0, {}, reason=reason)
 
     def _plan(self, carry: Carry) -> Plan:
-        mode, (q, v, u) = self.task.robot.channels.mode, (np.asarray(carry[name]) for name in "qvu")
+        mode, (q, v, u) = self.task.robot.channels.mode, (np.asarray(carry[name]) for name in ("q", "v", "mean"))
         return Plan(float(carry["t0"]), self.dt, mode, q, v, u, None, float(carry["stamp"]), int(carry["seq"]))
 
 
@@ -289,61 +296,17 @@ def _knots(carry: Carry) -> Annotated[np.ndarray, "H+1 nx"]:
     return np.concatenate([carry["q"], carry["v"]], axis=-1)
 
 
-def _moved(rows: Annotated[np.ndarray, "n m"], steps: float) -> Annotated[np.ndarray, "n m"]:
+def shifted(rows: Annotated[np.ndarray, "n m"], steps: float) -> Annotated[np.ndarray, "n m"]:
     """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last."""
-    rows, last = np.asarray(rows), len(rows) - 1
+    last = len(rows) - 1
     place = np.clip(np.arange(len(rows)) + steps, 0.0, last)
-    at = np.minimum(place.astype(int), max(last - 1, 0))
-    part = (place - at)[:, None]
-    return rows[at] * (1.0 - part) + rows[np.minimum(at + 1, last)] * part
+    at = np.minimum(place.astype(int), last)
+    share = (place - at)[:, None]
+    return rows[at] * (1.0 - share) + rows[np.minimum(at + 1, last)] * share
 
 
 def _words(said: str) -> str:
     return said.replace("_", " ").lower()
-
-
-def _check(config: Config, task: Task, dynamics: Dynamics, xp: Any) -> None:
-    """Refuse, by name, what no program can be made of."""
-    robot = task.robot
-    wanted, model = (type(part).__module__.rsplit(".", 1)[-1] for part in (task, dynamics))
-    if xp is not np:
-        raise BackEndError(
-            f"planner 'collocation' for task '{wanted}' on robot '{robot.name}' runs on numpy only; what runs on torch "
-            "as well is mppi, cem, icem and shooting"
-        )
-    if abs(config.dt - dynamics.dt) > 1e-9:
-        raise ConfigError(
-            f"collocation.dt = {config.dt:g} s, but the dynamics step by dt = {dynamics.dt:g} s: they take "
-            "the same value"
-        )
-    check_predicts(dynamics, task)
-    rough = [name for name, term in task.terms.items() if not term.gauss_newton]
-    if task.sampling_only or rough:
-        what = f"term '{rough[0]}' has no derivatives" if rough else "residuals cannot be built by CasADi"
-        raise ProgramError(
-            f"planner 'collocation' for task '{wanted}' on robot '{robot.name}': its {what}; planners that sample take "
-            "it, as mppi, cem, icem and shooting"
-        )
-    if not _has_equations(task, dynamics):
-        raise ProgramError(
-            f"planner 'collocation' with dynamics '{model}' for robot '{robot.name}': it takes a model whose equations "
-            "it knows: 'analytic' or 'symbolic' for torques, 'kinematic' for reference velocities"
-        )
-
-
-def _has_equations(task: Task, dynamics: Dynamics) -> bool:
-    """Whether the model is the closed form of a robot commanded by torques, or steps as the kinematic one does."""
-    robot = task.robot
-    if robot.channels.mode is Mode.TORQUE:
-        return equations(dynamics) is not None
-    start = dynamics.init(at_home(robot, task), {})
-    if list(start) != ["q", "v"]:
-        return False
-    state = {"q": np.asarray(robot.home), "v": 0.1 * robot.limits.velocity}
-    u = 0.5 * robot.channels.bound
-    says, _, _ = dynamics.step(state, u, {})
-    expected, _, _ = Kinematic(dynamics.dt, robot, np).step(state, u, {})
-    return not np.any(np.abs(flat(np, says) - flat(np, expected)) > SAME)
 
 
 def make(config: Config, task: Task, dynamics: Dynamics, xp: Any = np) -> Collocation:
