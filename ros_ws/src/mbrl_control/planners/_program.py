@@ -61,17 +61,17 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Ending:
-    """When IPOPT ends, and where it has second derivatives from."""
+    """When IPOPT ends, and what it knows of second derivatives."""
 
     iterations: int
     tolerance: float
     feasible: float
-    hessian: str
+    curvature: bool
+    """Whether those of constraints are among them."""
 
     def options(self) -> dict[str, Any]:
         """As IPOPT calls it."""
-        found = {"max_iter": self.iterations, "tol": self.tolerance, "constr_viol_tol": self.feasible / 2}
-        return {**found, **({"hessian_approximation": "limited-memory"} if self.hessian == "limited_memory" else {})}
+        return {"max_iter": self.iterations, "tol": self.tolerance, "constr_viol_tol": self.feasible / 2}
 
 
 class Program:
@@ -92,11 +92,14 @@ class Program:
             band.check(robot)
         self.kept = self.states + self.path
         """What (x_k+1, rows of the path) have to stay within."""
-        defects = transcribed(xp, robot, dynamics, transcription, x, u, after)
+        defects = transcribed(robot, dynamics, transcription)
         cost = xp.sum(scored(xp, task, after, u, goal) * weights, axis=-1)
         casadi = package()
-        step, charged = [column(part) for part in (x, u, after)], [column(part) for part in (u, after, goal, weights)]
-        self._rows = casadi.Function("rows", step, [column(xp.concat([defects, rows], axis=-1))]).map(horizon)
+        charged = [column(part) for part in (u, after, goal, weights)]
+        step = [casadi.MX.sym("part", *defects.size_in(i)) for i in range(3)]
+        path_rows = casadi.Function("path", [column(x), column(after)], [column(rows)])
+        stacked = casadi.vertcat(defects(*step), path_rows(step[0], step[2]))
+        self._rows = casadi.Function("rows", step, [stacked]).map(horizon)
         self._stages = casadi.Function("stage", charged, [column(cost)]).map(horizon)
         self._lower, self._upper = self._ends("low"), self._ends("high")
         self._program, self._options = self._stated()
@@ -113,7 +116,7 @@ class Program:
         rows = self._rows(casadi.horzcat(start, after[:, :-1]), u, after)
         given = casadi.vertcat(start, casadi.vec(goal), casadi.vec(weights))
         stated = {"x": casadi.vec(z), "f": cost, "g": casadi.vec(rows), "p": given}
-        if self._ending.hessian != "costs":
+        if self._ending.curvature:
             return stated, {}
         flat = casadi.MX.sym("x", z.numel())
         at = casadi.reshape(flat, z.shape)

@@ -16,11 +16,12 @@ which is the kinematic model without its clips: where they would act there is a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
 
+from mbrl_control.casadi_graph import column, namespace, package, symbols
 from mbrl_control.config import ConfigError
 from mbrl_control.core import NORMS, Array, Avoids, BackEndError, Dynamics, MbrlError, Mode, Robot, Task, flat
 from mbrl_control.dynamics.analytic import Analytic
@@ -132,32 +133,46 @@ def equations(dynamics: Dynamics) -> Any:
     return model if all(hasattr(model, part.name) for part in fields(Analytic)) else None
 
 
+def _parts(model: Any) -> dict[str, Any]:
+    return {part.name: getattr(model, part.name) for part in fields(Analytic)}
+
+
 # --- What is stated ---------------------------------------------------------------------------------
 
 
-def transcribed(
-    xp: Any, robot: Robot, dynamics: Dynamics, transcription: str, x: Array, u: Array, after: Array
-) -> Array:
-    """The defects [nx] of a step."""
-    nj, h = robot.nj, dynamics.dt
-    coupled = xp.matmul(u, xp.asarray(robot.channels.coupling.T))
-    if robot.channels.mode is Mode.VELOCITY_REFERENCE:
-        moved = after[:nj] - x[:nj] - (x[nj:] + after[nj:]) * (0.5 * h)
-        return xp.concat([moved, after[nj:] - coupled], axis=-1)
-    model = equations(dynamics)
-    if transcription == "shooting":
-        exact = Analytic(**{part.name: getattr(model, part.name) for part in fields(Analytic)} | {"xp": xp})
-        state, _, _ = exact.step({"q": x[:nj], "v": x[nj:]}, u, {})
-        return after - xp.concat([state["q"], state["v"]], axis=-1)
+def transcribed(robot: Robot, dynamics: Dynamics, transcription: str) -> Any:
+    """CasADi's function (x, u, x') -> the defects [nx] of a step.
 
-    def f(at: Array) -> Array:
-        return xp.concat([at[nj:], model.acceleration(xp, at[:nj], at[nj:], coupled)], axis=-1)
+    It calls the equations of motion, where their scalars put in would be differentiated anew at each place.
+    """
+    casadi, nj, h = package(), robot.nj, dynamics.dt
+    x, u, after = (casadi.MX.sym(name, size) for name, size in (("x", 2 * nj), ("u", robot.nu), ("after", 2 * nj)))
+    q, v, coupled = x[:nj], x[nj:], robot.channels.coupling @ u
+    if robot.channels.mode is Mode.VELOCITY_REFERENCE:
+        defects = casadi.vertcat(after[:nj] - q - (v + after[nj:]) * (0.5 * h), after[nj:] - coupled)
+        return casadi.Function("defects", [x, u, after], [defects])
+    model, motion = equations(dynamics), _motion(robot, equations(dynamics))
+    if transcription == "shooting":
+        exact = replace(Analytic(**_parts(model)), acceleration=lambda _, *of: motion(*of))
+        defects = after - casadi.vertcat(*exact.integrated(q, v, coupled))
+        return casadi.Function("defects", [x, u, after], [defects])
+
+    def f(at: Any) -> Any:
+        return casadi.vertcat(at[nj:], motion(at[:nj], at[nj:], coupled))
 
     begin, end = f(x), f(after)
-    if transcription == "trapezoid":
-        return after - x - (begin + end) * (0.5 * h)
-    middle = (x + after) * 0.5 + (begin - end) * (h / 8.0)
-    return after - x - (begin + f(middle) * 4.0 + end) * (h / 6.0)
+    defects = after - x - (begin + end) * (0.5 * h)
+    if transcription == "hermite_simpson":
+        middle = (x + after) * 0.5 + (begin - end) * (h / 8.0)
+        defects = after - x - (begin + f(middle) * 4.0 + end) * (h / 6.0)
+    return casadi.Function("defects", [x, u, after], [defects])
+
+
+def _motion(robot: Robot, model: Any) -> Any:
+    """CasADi's function (q, v, torque) -> accelerations."""
+    parts = [symbols(name, robot.nj) for name in ("q", "v", "torque")]
+    a = model.acceleration(namespace(), *parts)
+    return package().Function("motion", [column(part) for part in parts], [column(a)])
 
 
 def scored(xp: Any, task: Task, after: Array, u: Array, goal: Array) -> Array:
