@@ -228,8 +228,8 @@ class Collocation:
     ) -> Candidate:
         """An iterate; that of ``shooting`` by the model as it was given, not by what was made of it."""
         sizes = {"q": self.task.robot.nj, "v": self.task.robot.nj}
-        after, _, _ = self.dynamics.step(unflat(knots[:-1], sizes), controls, {})
-        missed = flat(np, after) - knots[1:]
+        _, after, _ = self.dynamics.step(unflat(knots[:-1], sizes), controls, {})
+        missed = np.concatenate([after["q"], after["v"]], axis=-1) - knots[1:]
         if self.config.transcription != "shooting":
             missed = missed * 0.0 + self.program.rows(knots, controls)[0]
         return self._candidate(knots, controls, wanted, missed)
