@@ -47,7 +47,8 @@ def contenders(task: str, options: EvalConfig, settings: Mapping[str, Any]) -> l
     models = {word: located(word) for word in options.model}
     robot = options.robot or robot_of(models) or robot_for(task)
     used = (task, robot, *options.planner, *(model.dynamics for model in models.values()))
-    prefixes = {name.rsplit(".", 1)[-1] for name in used} | {"world", "engine", "feedback"}
+    prefixes = {name.rsplit(".", 1)[-1] for name in used} | {"world", "engine", "feedback", "relay"}
+    prefixes |= {first.rsplit(".", 1)[-1]} if (first := str(settings.get("relay.first", ""))) else set()
     for key in settings:
         prefix, _, rest = key.partition(".")
         if not rest or prefix not in prefixes:

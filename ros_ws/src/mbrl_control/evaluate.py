@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control import engine, feedback, mjcf, registry
+from mbrl_control import engine, feedback, mjcf, registry, relay
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import (
     Dynamics,
@@ -133,7 +133,8 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     Model and planner step as the task does unless ``dt`` is set.
     """
     names = {"robots": robot, "tasks": task, "dynamics": dynamics, "planners": planner}
-    found = Settings(names, {**registry.load("tasks", task).settings, **(settings or {})})
+    given = {**registry.load("tasks", task).settings, **(settings or {})}
+    found = Settings(names, given)
     own = found.of
     machine = registry.make("robots", robot, overrides=own("robots"))
     wanted = registry.make("tasks", task, machine, overrides=own("tasks"))
@@ -141,13 +142,20 @@ def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mappi
     def modelled(xp: Any) -> Dynamics:
         return registry.make("dynamics", dynamics, machine, xp, overrides=own("dynamics", dt=wanted.dt))
 
-    def planned(xp: Any) -> Planner:
-        on = model if xp is np else modelled(xp)
-        return registry.make("planners", planner, wanted, on, xp, overrides=own("planners", dt=wanted.dt))
+    def engaged(name: str, **more: Any) -> tuple[Planner, engine.Report]:
+        mine = Settings({**names, "planners": name}, given).of("planners", dt=wanted.dt, **more)
+        return engine.engaged(
+            engine_of(found),
+            lambda xp: registry.make("planners", name, wanted, model if xp is np else modelled(xp), xp, overrides=mine),
+        )
 
     model = modelled(np)
-    made, report = engine.engaged(engine_of(found), planned)
-    told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": planner, "engine": report.runs}
+    made, report = engaged(planner)
+    first = build(relay.Config, found.beginning("relay."), "relay.").first
+    if first:
+        made = relay.Relay(engaged(first, horizon=made.horizon)[0], made)
+    whose = f"{planner} after {first}" if first else planner
+    told = {"robot": robot, "task": task, "dynamics": dynamics, "planner": whose, "engine": report.runs}
     return Parts(machine, wanted, model, made, told, world_of(found), feedback_of(found, machine, model))
 
 

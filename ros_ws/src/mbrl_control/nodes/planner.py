@@ -27,7 +27,7 @@ from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
-from mbrl_control import engine, feedback, registry
+from mbrl_control import engine, feedback, registry, relay
 from mbrl_control.config import param
 from mbrl_control.core import (
     Dynamics,
@@ -63,6 +63,8 @@ from mbrl_control.wiring import PREFIX, Wiring, wired
 
 LOCKSTEP_WAIT, LOOK_AGAIN = 2.0, 0.0005
 """In lock-step what belongs to a period is waited for so long [s], and looked for so often."""
+FIRST = "first"
+"""Among the parts: the planner that goes first."""
 RARE = "0.99"
 """Quantile of disagreement on data held out that a plan's is compared with."""
 HANDOVER = GuardConfig().lead + 1.0 / GuardConfig().rate
@@ -116,6 +118,9 @@ class PlannerNode(Node):
         parts = {"robots": config.robot, "tasks": config.task, "dynamics": model.dynamics, "planners": config.planner}
         settings = {**registry.load("tasks", config.task).settings, **model.settings}
         declared = {kind: declare_part(self, kind, name, settings) for kind, name in parts.items()}
+        first = declare(self, relay.Config, "relay").first
+        if first:
+            declared[FIRST] = declare_part(self, "planners", first, settings)
         self._entries = {kind: entry for kind, (entry, _) in declared.items()}
         self._configs = {kind: part for kind, (_, part) in declared.items()}
         wiring = declare(self, Wiring, PREFIX)
@@ -147,7 +152,7 @@ class PlannerNode(Node):
         self._index = -1
         self.planning = self._make_planning()
         self._make_topics(clock)
-        live = {prefix_of(self._entries[kind]): self._entries[kind].config for kind in ("tasks", "planners")}
+        live = {prefix_of(self._entries[kind]): self._entries[kind].config for kind in self._live}
         on_change(self, live, self._turn)
         self.loop = Loop(self.pacer, self.period, self._plan)
         self.loop.start()
@@ -175,21 +180,36 @@ class PlannerNode(Node):
     # --- the planner, and how large it is ---
 
     def _build(self, sizes: Sizes) -> Planner:
-        """The planner of a size, run as graphs where it can be."""
-        budget = self.config.duty * self.period
-        planner, self._run_by = engine.engaged(self._engine, lambda xp: self._plain(sizes, xp), budget)
-        return planner
+        """The planner of a size, run as graphs where it can be; after another one, where one goes first."""
+        planner, self._run_by = self._engaged(sizes, "planners")
+        return relay.Relay(self._engaged(sizes, FIRST)[0], planner) if FIRST in self._entries else planner
 
-    def _plain(self, sizes: Sizes, xp: Any = np) -> Planner:
-        """The planner of a size on arrays of ``xp``."""
-        config = replace(self._configs["planners"], **sizes.given)
+    def _engaged(self, sizes: Sizes, which: str) -> tuple[Planner, engine.Report]:
+        budget = self.config.duty * self.period
+        return engine.engaged(self._engine, lambda xp: self._plain(sizes, which, xp), budget)
+
+    def _plain(self, sizes: Sizes, which: str = "planners", xp: Any = np) -> Planner:
+        """A planner of a size on arrays of ``xp``."""
+        config = self._configs[which]
+        config = replace(config, **{name: size for name, size in sizes.given.items() if hasattr(config, name)})
         dynamics = self.dynamics if xp is np else self._make("dynamics", self.robot, xp)
-        return self._entries["planners"].make(config, self.task, dynamics, xp)
+        return self._entries[which].make(config, self.task, dynamics, xp)
+
+    def _knobs(self, sizes: Sizes) -> dict[str, Any]:
+        """What planners of a size would be turned to."""
+        whose = [kind for kind in (FIRST, "planners") if kind in self._entries]
+        return {name: knob for kind in whose for name, knob in self._plain(sizes, kind).knobs().items()}
+
+    @property
+    def _live(self) -> list[str]:
+        """The parts whose live parameters can be set."""
+        return [kind for kind in ("tasks", FIRST, "planners") if kind in self._entries]
 
     @property
     def run_by(self) -> engine.Report:
         """What runs the planner: not the same as at the start, if a GPU was lost."""
         planner = self.planning.sizing.planner
+        planner = planner.then if isinstance(planner, relay.Relay) else planner
         return planner.report if isinstance(planner, engine.Engine) else self._run_by
 
     def _make_planning(self) -> Planning:
@@ -218,10 +238,10 @@ class PlannerNode(Node):
 
     def _turn(self, changes: dict[str, dict[str, Any]]) -> None:
         """Live parameters: what a planner made with them would be turned to."""
-        for kind in ("tasks", "planners"):
+        for kind in self._live:
             self._configs[kind] = replace(self._configs[kind], **changes.get(prefix_of(self._entries[kind]), {}))
         self.task = self._make("tasks", self.robot)
-        self.planning.sizing.turn(lambda sizes: self._plain(sizes).knobs())
+        self.planning.sizing.turn(self._knobs)
 
     # --- in: the goal when it comes; all else is looked at when a plan is due ---
 
