@@ -3,7 +3,7 @@
 The joints were measured a while ago, and a plan begins a while from now. In between the plan in force goes on, and it
 is followed with its gains. A model has one control for a whole step; here the control changes with the plans' knots, so
 that it is stepped from each change to the next, and of a step of which less is needed the joints within it are those
-of a cubic through its ends.
+of a cubic through its ends. What gains add is taken at the beginning of each of these, as they were made for.
 """
 
 from __future__ import annotations
