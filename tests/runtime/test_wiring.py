@@ -102,7 +102,9 @@ def test_a_forward_controller_has_our_joints_in_our_order() -> None:
 
 def test_torques_go_to_a_simulation_that_says_so_and_nowhere_else() -> None:
     pendulum = registry.make("robots", "pendulum")
-    with pytest.raises(WiringError, match="nothing stops robot 'pendulum'; it takes wiring.allow_unguarded_sink: true"):
+    with pytest.raises(
+        WiringError, match=r"nothing stops robot .pendulum.; it takes wiring\.allow_unguarded_sink: true"
+    ):
         guarded(pendulum, Wiring())
     assert guarded(pendulum, Wiring(allow_unguarded_sink=True)).sink.kind == "effort"
     position = Wiring(sink="position", command_topic="fcc/commands", allow_unguarded_sink=True)
