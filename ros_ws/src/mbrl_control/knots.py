@@ -12,6 +12,7 @@ import ctypes
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from mbrl_control.casadi_graph import package
 
 LANES = 8
 """Numbers in a vector: of 64 bytes, which processors that have shorter ones take in parts."""
-ONE = "sin cos tan exp log sqrt tanh fabs floor ceil asin acos atan sinh cosh"
+ONE = "tan exp log sqrt tanh fabs floor ceil asin acos atan sinh cosh"
 TWO = "fmin fmax atan2 fmod pow"
 """Functions that are taken from C's library, number by number."""
 HEAD = f"""#include <math.h>
@@ -35,6 +36,7 @@ typedef double V __attribute__((vector_size({8 * LANES})));
 #define IF(c) ((V)((c) & (__typeof__((V){{0}} < (V){{0}}))((V){{0}} + 1.0)))
 static inline double sign(double x) {{ return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x; }}
 EACH1(sign)
+{(Path(__file__).parent / "native" / "turns.c").read_text()}
 """
 BATCH = """
 static const int in_sizes[] = {{{inputs}}}, out_sizes[] = {{{outputs}}};
@@ -60,7 +62,7 @@ void batch(long count, const double *const *in, double *const *out) {{
 def _statements() -> Mapping[int, str]:
     """What each of CasADi's operations is in C."""
     casadi = package()
-    one, two = [*ONE.split(), "sign"], TWO.split()
+    one, two = [*ONE.split(), "sin", "cos", "sign"], TWO.split()
     found = {getattr(casadi, f"OP_{name.upper()}"): f"v_{name}({{0}})" for name in one}
     found |= {getattr(casadi, f"OP_{name.upper()}"): f"v_{name}({{0}}, {{1}})" for name in two}
     found[casadi.OP_CONSTPOW] = found[casadi.OP_POW]
