@@ -1,11 +1,13 @@
 /* The backward pass of iLQR: what backward.py says in NumPy, for NX states and NU controls.
 
-   Rows of states are WX numbers wide, a multiple of 8 of which the last are zero, so that every inner loop is made of
-   whole vectors. */
+   Rows of states and of controls are whole vectors of 8 numbers, of which the last are zero; matrices are added up row
+   by row, a number times a row each time. */
 #include <math.h>
 #include <string.h>
 #pragma GCC optimize("O3")
-#define WX ((NX + 7) / 8 * 8)
+typedef double V __attribute__((vector_size(64)));
+typedef union { V v[(NX + 7) / 8]; double n[(NX + 7) / 8 * 8]; } States;
+typedef union { V v[(NU + 7) / 8]; double n[(NU + 7) / 8 * 8]; } Controls;
 #define TRIES 100
 #define ENOUGH 1e-10
 #define SHRINK 0.6
@@ -100,97 +102,129 @@ static int bounded(const double h[NU][NU], const double g[NU], const double *low
     return 1;
 }
 
-/* out = a^T m, with m [NX][WX] and a [NX][n] of rows `wide` wide */
-#define TRANSPOSED(out, a, n, m)                                  \
-    for (int i = 0; i < (n); i++) {                               \
-        double row[WX] = {0.0};                                   \
-        for (int k = 0; k < NX; k++)                              \
-            for (int j = 0; j < WX; j++) row[j] += (a)[k][i] * (m)[k][j]; \
-        memcpy((out)[i], row, sizeof row);                        \
-    }
+/* row += number * other */
+#define ADD(row, number, other) \
+    for (unsigned p = 0; p < sizeof(row) / sizeof(V); p++) (row).v[p] += (number) * (other).v[p]
+#define READ(row, from, count) memcpy((row).n, (from), (count) * sizeof(double))
 
 /* Returns the number of knots done: `count` where it went to the start. */
 long backward(long count, const double *A, const double *B, const double *gx, const double *gu, const double *hxx,
               const double *hux, const double *huu, const double *u, const double *low, const double *high,
               const double *damping, double *k, double *K, double *expected) {
-    double W[NX][WX] = {{0.0}}, w[NX] = {0.0}; /* value of where a knot leads, and the cost there */
-    double V[NX][WX] = {{0.0}}, v[NX] = {0.0};
+    States S[NX], W[NX], WA[NX], Qxx[NX], a[NX], v, w, qx; /* the value after a knot: W, w; before it: S, v */
+    Controls WB[NX], Quu[NU], b[NX], both[NU], qu;
+    States Qux[NU], ux[NU], gain[NU], most[NU];
     double slope = 0.0, bend = 0.0;
+    memset(S, 0, sizeof S); memset(&v, 0, sizeof v); memset(&w, 0, sizeof w); memset(W, 0, sizeof W);
+    memset(a, 0, sizeof a); memset(b, 0, sizeof b); memset(ux, 0, sizeof ux);
     for (long t = count - 1; t >= 0; t--) {
-        const double(*At)[NX] = (const double(*)[NX])(A + t * NX * NX);
-        const double(*Bt)[NU] = (const double(*)[NU])(B + t * NX * NU);
-        double a[NX][WX] = {{0.0}}, WA[NX][WX], WB[NX][NU], Qxx[NX][WX], Qux[NU][WX], Quu[NU][NU], damped[NU][NU];
-        double qx[WX] = {0.0}, qu[NU], lower[NU][NU] = {{0.0}}, least[NU], most[NU], ux[NU][WX] = {{0.0}};
-        int free[NU];
+        const double *hxx_t = hxx + t * NX * NX;
+        double damped[NU][NU], lower[NU][NU] = {{0.0}}, least[NU], largest[NU], rest[NU], inverse[NU];
+        int free[NU], crossed = 0;
         for (int i = 0; i < NX; i++) {
-            memcpy(a[i], At[i], sizeof At[i]);
-            w[i] = v[i] + gx[t * NX + i];
-            for (int j = 0; j < NX; j++) W[i][j] = V[i][j] + hxx[(t * NX + i) * NX + j];
+            READ(a[i], A + (t * NX + i) * NX, NX);
+            READ(b[i], B + (t * NX + i) * NU, NU);
+            READ(W[i], hxx_t + i * NX, NX);
+            ADD(W[i], 1.0, S[i]);
+            w.n[i] = v.n[i] + gx[t * NX + i];
         }
-        for (int i = 0; i < NU; i++) memcpy(ux[i], hux + (t * NU + i) * NX, NX * sizeof(double));
-        TRANSPOSED(WA, W, NX, a) /* W is symmetric */
-        TRANSPOSED(Qxx, At, NX, WA)
-        TRANSPOSED(Qux, Bt, NU, WA)
-        for (int i = 0; i < NU; i++) /* + hux A */
-            for (int m = 0; m < NX; m++)
-                for (int j = 0; j < WX; j++) Qux[i][j] += ux[i][m] * a[m][j];
-        for (int i = 0; i < NX; i++)
-            for (int j = 0; j < NU; j++) {
-                double sum = 0.0;
-                for (int m = 0; m < NX; m++) sum += W[i][m] * Bt[m][j];
-                WB[i][j] = sum;
-            }
         for (int i = 0; i < NU; i++) {
-            double sum = gu[t * NU + i];
-            for (int m = 0; m < NX; m++) sum += Bt[m][i] * w[m];
-            qu[i] = sum;
+            READ(ux[i], hux + (t * NU + i) * NX, NX);
+            for (int j = 0; j < NX; j++) crossed |= ux[i].n[j] != 0.0;
+        }
+        for (int i = 0; i < NX; i++) {
+            States wa = {{{0.0}}};
+            Controls wb = {{{0.0}}};
+            for (int m = 0; m < NX; m++) {
+                ADD(wa, W[i].n[m], a[m]);
+                ADD(wb, W[i].n[m], b[m]);
+            }
+            WA[i] = wa;
+            WB[i] = wb;
+        }
+        qx = (States){{{0.0}}};
+        qu = (Controls){{{0.0}}};
+        READ(qu, gu + t * NU, NU);
+        for (int m = 0; m < NX; m++) {
+            ADD(qx, w.n[m], a[m]);
+            ADD(qu, w.n[m], b[m]);
+        }
+        for (int i = 0; i < NX; i++) {
+            States row = {{{0.0}}};
+            for (int m = 0; m < NX; m++) ADD(row, a[m].n[i], WA[m]);
+            Qxx[i] = row;
+        }
+        for (int i = 0; i < NU; i++) {
+            States row = {{{0.0}}};
+            Controls square = {{{0.0}}}, cross = {{{0.0}}};
+            READ(square, huu + (t * NU + i) * NU, NU);
+            for (int m = 0; m < NX; m++) {
+                ADD(row, b[m].n[i], WA[m]);
+                ADD(square, b[m].n[i], WB[m]);
+            }
+            if (crossed) /* + hux A, and hux B both ways */
+                for (int m = 0; m < NX; m++) {
+                    ADD(row, ux[i].n[m], a[m]);
+                    ADD(cross, ux[i].n[m], b[m]);
+                }
+            Qux[i] = row;
+            Quu[i] = square;
+            both[i] = cross;
+        }
+        for (int i = 0; i < NU; i++) {
             least[i] = low[i] - u[t * NU + i];
-            most[i] = high[i] - u[t * NU + i];
+            largest[i] = high[i] - u[t * NU + i];
             for (int j = 0; j < NU; j++) {
-                double both = huu[(t * NU + i) * NU + j];
-                for (int m = 0; m < NX; m++)
-                    both += Bt[m][i] * WB[m][j] + ux[i][m] * Bt[m][j] + Bt[m][i] * ux[j][m];
-                Quu[i][j] = both;
-                damped[i][j] = both + (i == j ? damping[i] : 0.0);
+                Quu[i].n[j] += both[i].n[j] + both[j].n[i];
+                damped[i][j] = Quu[i].n[j] + (i == j ? damping[i] : 0.0);
             }
         }
-        for (int m = 0; m < NX; m++)
-            for (int j = 0; j < NX; j++) qx[j] += At[m][j] * w[m];
         double *kt = k + t * NU, *Kt = K + t * NU * NX;
-        if (!bounded((const double(*)[NU])damped, qu, least, most, kt, free, lower)) return count - 1 - t;
-        double gain[NU][WX] = {{0.0}};
-        for (int j = 0; j < NX; j++) {
-            double x[NU];
-            for (int i = 0; i < NU; i++) x[i] = -Qux[i][j];
-            solved((const double(*)[NU])lower, free, x);
-            for (int i = 0; i < NU; i++) Kt[i * NX + j] = gain[i][j] = x[i];
-        }
-        /* V = Qxx + K'Quu K + K'Qux + Qux'K, v = qx + K'(Quu k + qu) + Qux'k */
-        double most_of[NU][WX], rest[NU];
-        for (int i = 0; i < NU; i++) {
-            double row[WX];
-            memcpy(row, Qux[i], sizeof row);
-            rest[i] = qu[i];
-            for (int m = 0; m < NU; m++) {
-                rest[i] += Quu[i][m] * kt[m];
-                for (int j = 0; j < WX; j++) row[j] += Quu[i][m] * gain[m][j];
+        if (!bounded((const double(*)[NU])damped, qu.n, least, largest, kt, free, lower)) return count - 1 - t;
+        for (int i = 0; i < NU; i++) inverse[i] = 1.0 / lower[i][i];
+        for (int i = 0; i < NU; i++) { /* K = -(L L^T)^-1 Qux of what is free, all columns at once */
+            States row = {{{0.0}}};
+            if (free[i]) {
+                ADD(row, -1.0, Qux[i]);
+                for (int m = 0; m < i; m++) ADD(row, -lower[i][m], gain[m]);
+                for (unsigned p = 0; p < sizeof row / sizeof(V); p++) row.v[p] *= inverse[i];
             }
-            memcpy(most_of[i], row, sizeof row);
-            slope += kt[i] * qu[i];
-            bend += 0.5 * kt[i] * (rest[i] - qu[i]);
+            gain[i] = row;
+        }
+        for (int i = NU - 1; i >= 0; i--) {
+            if (free[i]) {
+                States row = gain[i];
+                for (int m = i + 1; m < NU; m++) ADD(row, -lower[m][i], gain[m]);
+                for (unsigned p = 0; p < sizeof row / sizeof(V); p++) row.v[p] *= inverse[i];
+                gain[i] = row;
+            }
+            memcpy(Kt + i * NX, gain[i].n, NX * sizeof(double));
+        }
+        /* S = Qxx + K'Quu K + K'Qux + Qux'K, v = qx + K'(Quu k + qu) + Qux'k */
+        v = qx;
+        for (int i = 0; i < NU; i++) {
+            States row = Qux[i];
+            rest[i] = qu.n[i];
+            for (int m = 0; m < NU; m++) {
+                rest[i] += Quu[i].n[m] * kt[m];
+                ADD(row, Quu[i].n[m], gain[m]);
+            }
+            most[i] = row;
+            slope += kt[i] * qu.n[i];
+            bend += 0.5 * kt[i] * (rest[i] - qu.n[i]);
+            ADD(v, rest[i], gain[i]);
+            ADD(v, kt[i], Qux[i]);
         }
         for (int i = 0; i < NX; i++) {
-            double row[WX], sum = qx[i];
-            memcpy(row, Qxx[i], sizeof row);
+            States row = Qxx[i];
             for (int m = 0; m < NU; m++) {
-                sum += gain[m][i] * rest[m] + Qux[m][i] * kt[m];
-                for (int j = 0; j < WX; j++) row[j] += gain[m][i] * most_of[m][j] + Qux[m][i] * gain[m][j];
+                ADD(row, gain[m].n[i], most[m]);
+                ADD(row, Qux[m].n[i], gain[m]);
             }
-            v[i] = sum;
-            memcpy(V[i], row, sizeof row);
+            S[i] = row;
         }
         for (int i = 0; i < NX; i++)
-            for (int j = 0; j < i; j++) V[i][j] = V[j][i] = 0.5 * (V[i][j] + V[j][i]);
+            for (int j = 0; j < i; j++) S[i].n[j] = S[j].n[i] = 0.5 * (S[i].n[j] + S[j].n[i]);
     }
     expected[0] = slope;
     expected[1] = bend;
