@@ -14,12 +14,13 @@ constants stay Python floats, so that results keep the type and device of ``q``,
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from mbrl_control.core import Array, MbrlError
+from mbrl_control.core import Array, Capsule, MbrlError
 
 Vector = tuple[Any, Any, Any]
 """Three components: Python floats where constant, else arrays [...]."""
@@ -160,6 +161,44 @@ def pose(
     x, y = (_to_base(xp, chain, q, (rows[0][j], rows[1][j], rows[2][j]), point=False) for j in (0, 1))
     axes = [_column(xp, axis, q) for axis in (x, y, _cross(x, y))]
     return tip(xp, chain, q), xp.stack(axes, axis=-1)
+
+
+def ends(
+    xp: Any, chain: Chain, solids: Sequence[Capsule], q: Annotated[Array, "... nj"]
+) -> list[tuple[Vector, Vector]]:
+    """Start and end of capsules on the links, in the base's frame [m], each as x, y, z [...].
+
+    The frames of all links once, from the base outwards: o <- o + A r, then A <- A R Rz(q); each point is then o + A p.
+    """
+    here = q[..., 0] * 0.0
+    origin: Vector = (0.0, 0.0, 0.0)
+    axes: tuple[Vector, Vector, Vector] = IDENTITY
+    frames = [(origin, axes)]
+    for i, link in enumerate(chain.links):
+        origin = _add(origin, _along(axes, link.position))
+        rows = link.rotation
+        x, y, z = (_along(axes, (rows[0][j], rows[1][j], rows[2][j])) for j in (0, 1, 2))
+        if link.joint == "hinge":
+            c, s = xp.cos(q[..., i]), xp.sin(q[..., i])
+            x, y = _along((x, y, z), (c, s, 0.0)), _along((x, y, z), (-s, c, 0.0))
+        else:
+            origin = _add(origin, _along((x, y, z), (0.0, 0.0, q[..., i])))
+        axes = (x, y, z)
+        frames.append((origin, axes))
+
+    def placed(link: int, p: Vector) -> Vector:
+        origin, axes = frames[link]
+        x, y, z = (here + c if type(c) is float else c for c in _add(origin, _along(axes, p)))
+        return x, y, z
+
+    return [(placed(s.link, s.start), placed(s.link, s.end)) for s in solids]
+
+
+def _along(axes: tuple[Vector, Vector, Vector], p: Vector) -> Vector:
+    """x p_x + y p_y + z p_z: a vector of the frame with these axes."""
+    rows = (_plus(_plus(_times(x, p[0]), _times(y, p[1])), _times(z, p[2])) for x, y, z in zip(*axes, strict=True))
+    a, b, c = rows
+    return a, b, c
 
 
 def inverse_dynamics(
