@@ -77,7 +77,7 @@ def test_a_capsule_is_as_far_from_a_box_as_mujoco_says():
         solid = Box("box", tuple(HALF), tuple(at), tuple(map(tuple, axes.T)))
         found = float(geometry.segment_box(np, (axes.T @ (start - at), axes.T @ (end - at)), HALF)) - radius
         if found > -radius:
-            assert geometry.point_distance(solid, start) >= found + radius - 1e-9
+            assert geometry.from_points(solid, start) >= found + radius - 1e-9
         expected = placed.distance("a", "box")
         if found > -radius + 1e-5:
             outside += 1
@@ -102,9 +102,9 @@ def test_a_point_has_its_distance_from_every_kind_of_solid():
     ball = Capsule("ball", 0.1, (1.0, 0.0, 0.0), (1.0, 0.0, 0.0))
     box = Box("box", (0.1, 0.2, 0.3), (0.0, 0.0, 0.0), ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
     floor = HalfSpace("floor", (0.0, 0.0, 1.0), -0.5)
-    found = [geometry.point_distance(solid, np.array([0.5, 0.05, 0.0])) for solid in (ball, box, floor)]
+    found = [geometry.from_points(solid, np.array([0.5, 0.05, 0.0])) for solid in (ball, box, floor)]
     np.testing.assert_allclose(found, [np.hypot(0.5, 0.05) - 0.1, 0.3, 0.5], atol=2e-6)
-    assert geometry.point_distance(box, np.array([0.15, 0.0, 0.0])) == pytest.approx(-0.05, abs=2e-6)
+    assert geometry.from_points(box, np.array([0.15, 0.0, 0.0])) == pytest.approx(-0.05, abs=2e-6)
 
 
 # --- Edges ----------------------------------------------------------------------------------------------

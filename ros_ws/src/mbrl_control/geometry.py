@@ -106,11 +106,11 @@ def segment_plane(xp: Any, a: Segment, normal: Vector, height: Any) -> Array:
     return xp.minimum(_dot(a[0], normal), _dot(a[1], normal)) - height
 
 
-def point_distance(solid: Solid, point: np.ndarray) -> float:
-    """From a point in the base's frame [3] to a solid that stands there [m]."""
+def from_points(solid: Solid, points: Annotated[np.ndarray, "... 3"]) -> Annotated[np.ndarray, "..."]:
+    """From points in the base's frame to a solid that stands there [m]."""
     ball = Capsule("", 0.0, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-    x, y, z = np.asarray(point, dtype=float)
-    return float(_against([(ball, solid)], {"": 0})(np, [((x, y, z), (x, y, z))], np.zeros(()))[0])
+    x, y, z = np.moveaxis(np.asarray(points, dtype=float), -1, 0)
+    return _against([(ball, solid)], {"": 0})(np, [((x, y, z), (x, y, z))], x)[0]
 
 
 Group = Callable[[Any, Sequence[Segment], Array], Array]
@@ -132,8 +132,9 @@ class Distances:
 
 
 def to_obstacles(robot: Robot, within: float) -> Distances:
-    """Of those solids and obstacles that can come as near to each other as ``within`` [m]."""
-    return _meeting(robot, [(solid, other) for other in robot.obstacles for solid in robot.solids], within)
+    """Of those solids that move and obstacles that can come as near to each other as ``within`` [m]."""
+    moved = [solid for solid in robot.solids if solid.link > 0]
+    return _meeting(robot, [(solid, other) for other in robot.obstacles for solid in moved], within)
 
 
 def to_itself(robot: Robot, within: float) -> Distances:
