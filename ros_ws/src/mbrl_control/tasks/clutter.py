@@ -8,7 +8,8 @@ and their cost the square of that as a share of m: smooth, nothing beyond the ma
 taken from first ones. What planners that know constraints keep to exactly is ``clearance``: d less ``LEAST``.
 
 Takes a robot that says what it is made of (``solids``) and what stands around it (``obstacles``), as ``panda_clutter``.
-Goals are drawn where a posture is free. Of ``BLOCKED`` of them the straight way there, in joints from home, is not.
+Goals are drawn where a posture is free. Of ``BLOCKED`` of them the straight way of the tip
+there is not.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ DRAWN = 0.35
 """Part of half a joint's range by which goals may lie to either side of home."""
 BLOCKED = 0.75
 """Share of goals that cannot be reached straight."""
-WAY = 12
-"""Postures on a straight way that are looked at."""
+HAND = 0.04
+"""A straight way of the tip from home that passes something as near as this is blocked [m]."""
+WAY = 20
+"""Points on a straight way that are looked at."""
 DRAWS = 400
 """Postures drawn for one goal at once."""
 
@@ -99,8 +102,8 @@ class Clutter(reach.Reach):
         tips = self.robot.tip(np, q)
         near = self._near(tips)
         fit = (self._room(q) > FREE) & (near > FREE) & (near < NEAR) & (tips[:, 2] > reach.HEADROOM)
-        share = np.linspace(0.0, 1.0, WAY)[:, None, None]
-        straight = self._room(self.robot.home + share * (q - self.robot.home)).min(axis=0) > 0.0
+        start, share = self.robot.tip(np, self.robot.home), np.linspace(0.0, 1.0, WAY)[:, None, None]
+        straight = self._near(start + share * (tips - start)).min(axis=0) > HAND
         right = fit & (straight != blocked)
         return tips[np.argmax(right if right.any() else fit)]
 
@@ -128,7 +131,7 @@ class Clutter(reach.Reach):
         """The least distance of all in a posture [m]."""
         return np.concatenate(self._distances(np, q), axis=-1).min(axis=-1)
 
-    def _near(self, points: Annotated[np.ndarray, "n 3"]) -> Annotated[np.ndarray, "n"]:
+    def _near(self, points: Annotated[np.ndarray, "... 3"]) -> Annotated[np.ndarray, "..."]:
         """How near points are to the obstacle nearest to them, floors and walls apart [m]."""
         solids = [solid for solid in self.robot.obstacles if not isinstance(solid, HalfSpace)]
         return np.min([geometry.from_points(solid, points) for solid in solids or self.robot.obstacles], axis=0)
