@@ -76,7 +76,10 @@ setup(
     python_requires=">=3.11,<3.14",
     package_dir={NAME: f"ros_ws/src/{NAME}", "mbrl_sim": "sim/mbrl_sim"},  # colcon links no other mapping to both
     packages=[*find_packages("ros_ws/src"), "mbrl_sim"],
-    package_data={f"{NAME}.bench": ["peers/*.py"]},  # scripts of other environments, which nothing here imports
+    package_data={
+        f"{NAME}.bench": ["peers/*.py"],  # scripts of other environments, which nothing here imports
+        NAME: ["native/*.c"],  # compiled where they are used
+    },
     data_files=[
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),

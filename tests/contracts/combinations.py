@@ -21,9 +21,9 @@ from mbrl_control.core import Goal, MbrlError, Observation, State
 
 from .tiny_models import folder_for
 
-TINY = {"samples": 8, "horizon": 4}
+TINY = {"samples": 8, "horizon": 4, "compile": False}
 HORIZON = TINY["horizon"]
-COARSE = {"timestep": 0.01}
+COARSE = {"timestep": 0.01, "compile": False}
 """Of models that compute in finer steps than they make: contracts hold at any, ``tests/maths`` looks at the finest."""
 
 
@@ -170,9 +170,13 @@ NUMPY_ONLY = frozenset({"mujoco", "onnx"})
 """Models that may refuse other back ends, by a ``BackEndError``; all others run on torch."""
 
 
+BY_DERIVATIVES = frozenset({"collocation", "ddp", "ilqr", "lqr"})
+"""Planners that run on NumPy alone, and say so by a ``BackEndError``."""
+
+
 def on_torch(found: Iterable[Names]) -> list[Names]:
     """Those that have to run on torch as well."""
-    return [names for names in found if names.dynamics not in NUMPY_ONLY]
+    return [names for names in found if names.dynamics not in NUMPY_ONLY and names.planner not in BY_DERIVATIVES]
 
 
 def observe(parts: Parts, t: float = 1.0, near_limits: bool = False, seed: int = 0) -> Observation:

@@ -28,8 +28,14 @@ def writable(names: Names) -> bool:
     return own and names.dynamics in WRITABLE
 
 
+def long(names: Names) -> bool:
+    """An arm's closed form, unrolled, is a graph of a hundred thousand nodes."""
+    return names.dynamics in ("analytic", "symbolic") and build(names).robot.nj > 2
+
+
 FOUND = [names for names in accepted("tasks", "dynamics", "planners") if writable(names)]
-COMBINATIONS = pytest.mark.parametrize("names", chosen(FOUND))
+SLOW = [pytest.param(names, id=str(names), marks=pytest.mark.slow) for names in FOUND if long(names)]
+COMBINATIONS = pytest.mark.parametrize("names", [*chosen(names for names in FOUND if not long(names)), *SLOW])
 LEARNED = Names("panda", "reach", "ensemble", "cem")
 
 

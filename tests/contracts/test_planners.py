@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from mbrl_control import core, registry
-from mbrl_control.core import Goal, MbrlError, Observation, Plan, State, Status
+from mbrl_control.core import BackEndError, Goal, MbrlError, Observation, Plan, State, Status
 from mbrl_control.sampling import Case, Sampling
 
 from .combinations import (
+    BY_DERIVATIVES,
     HORIZON,
     LEARNED,
     Names,
@@ -287,6 +288,12 @@ def test_torch_gives_the_same_plan(names):
     assert torch_carry.keys() == carry.keys()
     assert (torch_plan.t0, torch_plan.state_stamp, torch_plan.seq) == (plan.t0, plan.state_stamp, plan.seq)
     assert torch_info.cost == pytest.approx(info.cost, rel=1e-9)
+
+
+@pytest.mark.parametrize("names", chosen(n for n in accepted(*KINDS) if n.planner in BY_DERIVATIVES))
+def test_what_takes_derivatives_refuses_torch_by_name(names):
+    with pytest.raises(BackEndError, match=f"planner '{names.planner}' for robot '{names.robot}'.*numpy only"):
+        make(names, torch_xp)
 
 
 @COMBINATIONS

@@ -9,9 +9,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from mbrl_control import geometry
+from mbrl_control import casadi_graph, geometry
 from mbrl_control.core import Box, Capsule, HalfSpace
-from mbrl_control.dynamics import symbolic
 
 COUNT = 200
 HALF = np.array([0.15, 0.1, 0.05])
@@ -190,7 +189,7 @@ def test_segments_over_along_and_through_a_box(name, dtype):
 
 @pytest.mark.parametrize("kind", ["segments", "box"])
 def test_derivatives_by_casadi_are_those_of_finite_differences(kind):
-    xp, rng, step = symbolic.namespace(), np.random.default_rng(1), 1e-6
+    xp, rng, step = casadi_graph.namespace(), np.random.default_rng(1), 1e-6
     size = 12 if kind == "segments" else 6
 
     def distance(xp, x):
@@ -199,8 +198,8 @@ def test_derivatives_by_casadi_are_those_of_finite_differences(kind):
             return geometry.segments(xp, (points[0], points[1]), (points[2], points[3]))
         return geometry.segment_box(xp, (points[0], points[1]), tuple(HALF))
 
-    x = symbolic.symbols("x", size)
-    column, found = symbolic.column(x), symbolic.column(distance(xp, x))
+    x = casadi_graph.symbols("x", size)
+    column, found = casadi_graph.column(x), casadi_graph.column(distance(xp, x))
     function = casadi.Function("d", [column], [found, casadi.jacobian(found, column)])
     wrong = 0
     for at in rng.uniform(-0.4, 0.4, (100, size)):
@@ -213,15 +212,15 @@ def test_derivatives_by_casadi_are_those_of_finite_differences(kind):
 
 
 def test_derivatives_are_finite_where_axes_meet():
-    xp = symbolic.namespace()
-    x = symbolic.symbols("x", 12)
+    xp = casadi_graph.namespace()
+    x = casadi_graph.symbols("x", 12)
     points = [tuple(x[..., 3 * i + k] for k in range(3)) for i in range(4)]
     found = [
         geometry.segments(xp, (points[0], points[1]), (points[2], points[3])),
         geometry.segment_box(xp, (points[0], points[1]), tuple(HALF)),
     ]
-    column = symbolic.column(x)
-    slopes = casadi.Function("d", [column], [casadi.jacobian(symbolic.column(d), column) for d in found])
+    column = casadi_graph.column(x)
+    slopes = casadi.Function("d", [column], [casadi.jacobian(casadi_graph.column(d), column) for d in found])
     for a, b, _ in PAIRS.values():
         for slope in slopes(np.concatenate([*a, *b])):
             assert np.isfinite(np.asarray(slope)).all()

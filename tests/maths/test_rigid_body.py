@@ -1,16 +1,18 @@
-"""Serial chains: kinematics and inverse dynamics against MuJoCo, on every back end."""
+"""Serial chains: kinematics and dynamics, inverse and forward, against MuJoCo, on every back end."""
 
 from typing import Any
 
 import array_api_compat.torch as torch_xp
 import mujoco
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from arms import CHAINS
 
-from mbrl_control import rigid_body
+from mbrl_control import forward_dynamics, rigid_body
 from mbrl_control.dynamics import symbolic
+from mbrl_control.onnx_graph import Recorder, graph
 from mbrl_control.rigid_body import Body, Chain, ChainError, Link, about_x, about_z, symmetric
 
 
@@ -88,6 +90,58 @@ def test_a_random_chain_moves_and_resists_as_mujoco_says(seed):
     np.testing.assert_allclose(ours[0], position, rtol=0, atol=1e-9)
     np.testing.assert_allclose(ours[1], rotation, rtol=0, atol=1e-9)
     np.testing.assert_allclose(rigid_body.inverse_dynamics(np, chain, q, v, a), torque, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_chain_accelerates_as_mujoco_says(seed):
+    chain = random_chain(seed, ["hshsh", "hhh", "ss", "shhs"][seed])
+    q, v, torque = np.random.default_rng(seed).normal(size=(3, 20, len(chain.links)))
+    model = to_mujoco(chain)
+    data, inertia = mujoco.MjData(model), np.zeros((model.nv, model.nv))
+    a, M = forward_dynamics.acceleration(np, chain, q, v, torque), forward_dynamics.mass_matrix(np, chain, q)
+    for i in range(len(q)):
+        data.qpos[:], data.qvel[:], data.qfrc_applied[:] = q[i], v[i], torque[i]
+        mujoco.mj_forward(model, data)
+        mujoco.mj_fullM(model, data, inertia)
+        np.testing.assert_allclose(M[i], inertia, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(a[i], data.qacc, rtol=1e-11, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_forward_dynamics_undo_inverse_dynamics(name):
+    """On NumPy in any shape, on torch, as CasADi's expressions and as a graph, and in the type of the joints."""
+    casadi = pytest.importorskip("casadi")
+    chain = CHAINS[name]
+    nj = len(chain.links)
+    q, v, a = np.random.default_rng(2).normal(size=(3, 4, 5, nj))
+    torque = rigid_body.inverse_dynamics(np, chain, q, v, a)
+    np.testing.assert_allclose(forward_dynamics.acceleration(np, chain, q, v, torque), a, rtol=0, atol=1e-9)
+    zero = np.zeros_like(v)
+    gravity = rigid_body.bias(np, chain, q, zero)
+    pushed = np.einsum("...ij,...j->...i", forward_dynamics.mass_matrix(np, chain, q), a)
+    np.testing.assert_allclose(pushed + gravity, rigid_body.inverse_dynamics(np, chain, q, zero, a), atol=1e-9)
+
+    tensors = [torch.from_numpy(x) for x in (q, v, torque)]
+    np.testing.assert_allclose(forward_dynamics.acceleration(torch_xp, chain, *tensors), a, rtol=0, atol=1e-9)
+    singles = [x.astype(np.float32) for x in (q, v, torque)]
+    single = forward_dynamics.acceleration(np, chain, *singles)
+    assert single.dtype == forward_dynamics.mass_matrix(np, chain, singles[0]).dtype == np.float32
+    assert forward_dynamics.acceleration(torch_xp, chain, *map(torch.from_numpy, singles)).dtype == torch.float32
+
+    names = [symbolic.symbols(x, nj) for x in "qvt"]
+    expression = symbolic.column(forward_dynamics.acceleration(symbolic.namespace(), chain, *names))
+    f = casadi.Function("f", [symbolic.column(x) for x in names], [expression])
+    found = np.asarray(f(q[0, 0], v[0, 0], torque[0, 0])).ravel()
+    np.testing.assert_allclose(found, a[0, 0], rtol=0, atol=1e-9)
+
+    recorder = Recorder()
+    inputs = [recorder.input(x, q.shape) for x in "qvt"]
+    data = graph(recorder, {"a": forward_dynamics.acceleration(recorder, chain, *inputs)}, {})
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    needed = {x.name for x in session.get_inputs()}
+    feed = {x: value for x, value in zip("qvt", singles, strict=True) if x in needed}
+    scale = abs(a) + abs(torque).max()
+    assert (abs(session.run(None, feed)[0] - single) < 1e-4 * scale).all()
 
 
 @pytest.mark.parametrize("name", CHAINS)

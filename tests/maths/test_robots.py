@@ -10,6 +10,7 @@ from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import Goal, Mode, Observation, State
 from mbrl_control.rigid_body import Body
 from mbrl_control.runtime.demo import SLOT, DemoConfig, schedule
+from mbrl_sim.world import World
 
 
 @pytest.fixture(params=registry.ours("robots"))
@@ -194,16 +195,51 @@ CLOSED = [name for name in registry.ours("robots") if made(name).acceleration is
 def test_closed_form_accelerations_are_mujocos(name):
     robot = made(name)
     model = unconstrained(model_of(robot))
-    data = mujoco.MjData(model)
     q, v, _ = random_states(robot, 30, seed=5)
     torque = np.random.default_rng(6).normal(size=q.shape)
     a = robot.acceleration(np, q, v, torque)
+    friction = v * model.dof_damping if robot.friction is None else robot.friction(np, v)
+    data = mujoco.MjData(without_friction(model))
     for i in range(len(q)):
-        data.qpos[:], data.qvel[:], data.qfrc_applied[:] = q[i], v[i], torque[i]
+        data.qpos[:], data.qvel[:], data.qfrc_applied[:] = q[i], v[i], torque[i] - friction[i]
         mujoco.mj_forward(model, data)
-        np.testing.assert_allclose(a[i], data.qacc, rtol=0, atol=1e-9)
-    friction = v * model.dof_damping
+        np.testing.assert_allclose(a[i], data.qacc, rtol=1e-12, atol=1e-9)
     np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), torque - friction, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("config", [{}, {"payload": 1.3, "friction": 2.5}, {"friction": 0.0}])
+def test_the_friction_of_the_panda_is_at_speed_what_the_world_takes(config):
+    """And half of what both identified curves are apart, one way as the other."""
+    robot, share = made("panda_torque", **config), config.get("friction", 1.0)
+    model = mounted(robot)
+    dry = model.dof_frictionloss[mjcf.addresses(model, robot)[1]]
+    np.testing.assert_allclose(robot.friction(np, robot.limits.velocity), dry, rtol=1e-4)
+    np.testing.assert_allclose(robot.friction(np, -robot.limits.velocity), -dry, rtol=1e-4)
+    np.testing.assert_allclose(dry[[0, 3, 6]], np.array([0.273075, 0.6397, 0.282445]) * share, rtol=1e-12)
+    slow = 1e-4 * np.ones(7)
+    np.testing.assert_allclose(robot.friction(np, slow)[0], share * 0.54615 * 5.1181 / 4 * 1e-4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", [{}, {"payload": 2.0, "tool_offset": 0.2}])
+def test_the_panda_on_torques_moves_as_the_world_does(config):
+    """The model in fine steps, friction at speed included, where the simulated arm goes under the same torques."""
+    robot = made("panda_torque", **config)
+    world = World(robot)
+    rng = np.random.default_rng(0)
+    q, v = robot.home, np.array([0.9, -0.7, 0.8, -0.9, 0.8, 0.7, -1.0])
+    world.data.qvel[:] = v
+    model = registry.make("dynamics", "analytic", robot, overrides={"dt": 0.01, "substeps": 5})
+    s = {"q": q, "v": v}
+    for _ in range(15):
+        at = robot.inverse_dynamics(np, s["q"], s["v"], np.zeros(7)) + robot.friction(np, s["v"])
+        torque = at + rng.uniform(-1.0, 1.0, 7) * [4.0, 4.0, 4.0, 4.0, 0.5, 0.5, 0.5]
+        assert (abs(torque) < robot.limits.torque).all()
+        s, _, _ = model.step(s, torque, {})
+        world.command("effort", torque)
+        world.step(10)
+    assert abs(s["q"] - robot.home).max() > 0.1
+    np.testing.assert_allclose(world.data.qpos, s["q"], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(world.data.qvel, s["v"], rtol=0, atol=1e-2)
 
 
 def test_the_panda_stretched_out_is_as_long_as_its_drawing():

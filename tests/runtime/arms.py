@@ -30,5 +30,5 @@ CHAINS = {name: chain for name in registry.ours("robots") if (chain := _chain(mo
 """Robots that are serial chains, with their default Config."""
 ARMS = [name for name in registry.ours("robots") if made(name).channels.mode is Mode.VELOCITY_REFERENCE]
 """Robots that the guard commands."""
-TOOLS = [name for name in ARMS if {"tool_offset", "tool_mass", "payload"} <= params(module_of(name).Config).keys()]
+TOOLS = [name for name in CHAINS if {"tool_offset", "tool_mass", "payload"} <= params(module_of(name).Config).keys()]
 """Arms whose Config says what is mounted on them."""

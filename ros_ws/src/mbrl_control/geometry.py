@@ -24,8 +24,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from mbrl_control.core import Array, Box, Capsule, HalfSpace, MbrlError, Robot, Solid
+from mbrl_control.vectors import Vector
 
-Vector = tuple[Any, Any, Any]
 Segment = tuple[Vector, Vector]
 """Its two ends."""
 

@@ -21,10 +21,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from mbrl_control.core import Array, Capsule, MbrlError
-
-Vector = tuple[Any, Any, Any]
-"""Three components: Python floats where constant, else arrays [...]."""
-Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+from mbrl_control.vectors import Matrix, Vector, add, apply, column, cross, is_zero, less, plus, times
 
 IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 ZERO: Matrix = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
@@ -150,7 +147,7 @@ def tip(xp: Any, chain: Chain, q: Annotated[Array, "... nj"]) -> Annotated[Array
 
     p <- R_i Rz(q_i) p + r_i from the last joint to the first: one vector is turned, no matrices are built.
     """
-    return _column(xp, _to_base(xp, chain, q, chain.tip, point=True), q)
+    return column(xp, _to_base(xp, chain, q, chain.tip, point=True), q)
 
 
 def pose(
@@ -159,7 +156,7 @@ def pose(
     """Position [m] and rotation (from the tool's frame to the base's) of the tool point."""
     rows = chain.tip_rotation
     x, y = (_to_base(xp, chain, q, (rows[0][j], rows[1][j], rows[2][j]), point=False) for j in (0, 1))
-    axes = [_column(xp, axis, q) for axis in (x, y, _cross(x, y))]
+    axes = [column(xp, axis, q) for axis in (x, y, cross(x, y))]
     return tip(xp, chain, q), xp.stack(axes, axis=-1)
 
 
@@ -175,28 +172,28 @@ def ends(
     axes: tuple[Vector, Vector, Vector] = IDENTITY
     frames = [(origin, axes)]
     for i, link in enumerate(chain.links):
-        origin = _add(origin, _along(axes, link.position))
+        origin = add(origin, _along(axes, link.position))
         rows = link.rotation
         x, y, z = (_along(axes, (rows[0][j], rows[1][j], rows[2][j])) for j in (0, 1, 2))
         if link.joint == "hinge":
             c, s = xp.cos(q[..., i]), xp.sin(q[..., i])
             x, y = _along((x, y, z), (c, s, 0.0)), _along((x, y, z), (-s, c, 0.0))
         else:
-            origin = _add(origin, _along((x, y, z), (0.0, 0.0, q[..., i])))
+            origin = add(origin, _along((x, y, z), (0.0, 0.0, q[..., i])))
         axes = (x, y, z)
         frames.append((origin, axes))
 
-    def placed(link: int, p: Vector) -> Vector:
-        origin, axes = frames[link]
-        x, y, z = (here + c if type(c) is float else c for c in _add(origin, _along(axes, p)))
+    def at(number: int, p: Vector) -> Vector:
+        origin, axes = frames[number]
+        x, y, z = (here + c if type(c) is float else c for c in add(origin, _along(axes, p)))
         return x, y, z
 
-    return [(placed(s.link, s.start), placed(s.link, s.end)) for s in solids]
+    return [(at(s.link, s.start), at(s.link, s.end)) for s in solids]
 
 
 def _along(axes: tuple[Vector, Vector, Vector], p: Vector) -> Vector:
     """x p_x + y p_y + z p_z: a vector of the frame with these axes."""
-    rows = (_plus(_plus(_times(x, p[0]), _times(y, p[1])), _times(z, p[2])) for x, y, z in zip(*axes, strict=True))
+    rows = (plus(plus(times(x, p[0]), times(y, p[1])), times(z, p[2])) for x, y, z in zip(*axes, strict=True))
     a, b, c = rows
     return a, b, c
 
@@ -213,124 +210,97 @@ def inverse_dynamics(
     Recursive Newton-Euler in the links' frames (Luh, Walker & Paul 1980; Craig, sec. 6.5), with gravity as an
     acceleration of the base, and the rotors' inertia on the diagonal of M. No friction.
     """
+    return _newton_euler(xp, chain, q, v, [a[..., i] for i in range(len(chain.links))])
+
+
+def bias(
+    xp: Any, chain: Chain, q: Annotated[Array, "... nj"], v: Annotated[Array, "... nj"]
+) -> Annotated[Array, "... nj"]:
+    """The torques of no acceleration: c(q, v) + g(q)."""
+    return _newton_euler(xp, chain, q, v, [0.0] * len(chain.links))
+
+
+def friction(xp: Any, chain: Chain, v: Annotated[Array, "... nj"]) -> Annotated[Array, "... nj"]:
+    """Torques that the joints' viscous friction takes."""
+    return column(xp, [times(v[..., i], link.damping) for i, link in enumerate(chain.links)], v)
+
+
+def _newton_euler(xp: Any, chain: Chain, q: Array, v: Array, a: Sequence[Any]) -> Array:
+    """The torques of accelerations given joint by joint, arrays or constants."""
     w: Vector = (0.0, 0.0, 0.0)  # angular velocity, angular acceleration, acceleration of the origin
     dw: Vector = (0.0, 0.0, 0.0)
     acc: Vector = (-chain.gravity[0], -chain.gravity[1], -chain.gravity[2])
-    turns, wrenches = [], []
+    places, wrenches = [], []
     for i, link in enumerate(chain.links):
-        qi, vi, ai = q[..., i], v[..., i], a[..., i]
-        hinge = link.joint == "hinge"
-        cs = (xp.cos(qi), xp.sin(qi)) if hinge else (1.0, 0.0)
-        r = link.position if hinge else _add(link.position, _apply(link.rotation, (0.0, 0.0, qi)))
-        acc = _inward(link, cs, _add(acc, _add(_cross(dw, r), _cross(w, _cross(w, r)))))
+        vi, ai = v[..., i], a[i]
+        cs, r = placed(xp, link, q[..., i])
+        acc = _inward(link, cs, add(acc, add(cross(dw, r), cross(w, cross(w, r)))))
         w, dw = _inward(link, cs, w), _inward(link, cs, dw)
-        spin = _cross(w, (0.0, 0.0, vi))
-        if hinge:
-            w, dw = _add(w, (0.0, 0.0, vi)), _add(_add(dw, spin), (0.0, 0.0, ai))
+        spin = cross(w, (0.0, 0.0, vi))
+        if link.joint == "hinge":
+            w, dw = add(w, (0.0, 0.0, vi)), add(add(dw, spin), (0.0, 0.0, ai))
         else:
-            acc = _add(acc, _add(_add(spin, spin), (0.0, 0.0, ai)))
-        turns.append((cs, r))
+            acc = add(acc, add(add(spin, spin), (0.0, 0.0, ai)))
+        places.append((cs, r))
         wrenches.append(_wrench(link.body, w, dw, acc))
     force: Vector = (0.0, 0.0, 0.0)
     moment: Vector = (0.0, 0.0, 0.0)
-    torques: list[Array] = []
+    torques: list[Any] = []
     for i in range(len(chain.links) - 1, -1, -1):
-        link, (cs, r), (own_force, own_moment) = chain.links[i], turns[i], wrenches[i]
-        force, moment = _add(own_force, force), _add(own_moment, moment)
+        link, (cs, r), (own_force, own_moment) = chain.links[i], places[i], wrenches[i]
+        force, moment = add(own_force, force), add(own_moment, moment)
         axial = moment[2] if link.joint == "hinge" else force[2]
-        torques.insert(0, _plus(axial, _times(link.armature, a[..., i])) + xp.zeros_like(q[..., i]))
-        force, moment = _outward(link, cs, force), _outward(link, cs, moment)
-        moment = _add(moment, _cross(r, force))
-    return xp.stack(torques, axis=-1)
+        torques.insert(0, plus(axial, times(link.armature, a[i])))
+        force, moment = outward(link, cs, force), outward(link, cs, moment)
+        moment = add(moment, cross(r, force))
+    zero = xp.zeros_like(q[..., 0] + v[..., 0])
+    return xp.stack([torque + zero for torque in torques], axis=-1)
+
+
+def placed(xp: Any, link: Link, q: Array) -> tuple[tuple[Any, Any], Vector]:
+    """Cosine and sine of a link's turn about its z axis, and where its origin is in its parent's frame."""
+    if link.joint == "hinge":
+        return (xp.cos(q), xp.sin(q)), link.position
+    return (1.0, 0.0), add(link.position, apply(link.rotation, (0.0, 0.0, q)))
 
 
 def _wrench(body: Body, w: Vector, dw: Vector, acc: Vector) -> tuple[Vector, Vector]:
     """Force and moment about the link's origin that move a body so (Newton, Euler)."""
     c = body.com
-    at_com = _add(acc, _add(_cross(dw, c), _cross(w, _cross(w, c))))
-    force = (_times(body.mass, at_com[0]), _times(body.mass, at_com[1]), _times(body.mass, at_com[2]))
-    moment = _add(_apply(body.inertia, dw), _cross(w, _apply(body.inertia, w)))
-    return force, _add(moment, _cross(c, force))
+    at_com = add(acc, add(cross(dw, c), cross(w, cross(w, c))))
+    force = (times(body.mass, at_com[0]), times(body.mass, at_com[1]), times(body.mass, at_com[2]))
+    moment = add(apply(body.inertia, dw), cross(w, apply(body.inertia, w)))
+    return force, add(moment, cross(c, force))
 
 
 def _to_base(xp: Any, chain: Chain, q: Array, p: Vector, *, point: bool) -> Vector:
     """A point, or else a direction, of the last link's frame in the base's."""
     for i in range(len(chain.links) - 1, -1, -1):
         link = chain.links[i]
-        turned = link.joint == "hinge" and not (_zero(p[0]) and _zero(p[1]))
+        turned = link.joint == "hinge" and not (is_zero(p[0]) and is_zero(p[1]))
         cs = (xp.cos(q[..., i]), xp.sin(q[..., i])) if turned else (1.0, 0.0)
         if point and link.joint == "slide":
-            p = (p[0], p[1], _plus(p[2], q[..., i]))
-        p = _outward(link, cs, p)
+            p = (p[0], p[1], plus(p[2], q[..., i]))
+        p = outward(link, cs, p)
         if point:
-            p = _add(p, link.position)
+            p = add(p, link.position)
     return p
 
 
-def _outward(link: Link, cs: tuple[Any, Any], p: Vector) -> Vector:
+def outward(link: Link, cs: tuple[Any, Any], p: Vector) -> Vector:
     """R Rz p: a vector of the link's frame, in its parent's."""
     c, s = cs
-    x = _less(_times(c, p[0]), _times(s, p[1]))
-    y = _plus(_times(s, p[0]), _times(c, p[1]))
-    return _apply(link.rotation, (x, y, p[2]))
+    x = less(times(c, p[0]), times(s, p[1]))
+    y = plus(times(s, p[0]), times(c, p[1]))
+    return apply(link.rotation, (x, y, p[2]))
 
 
 def _inward(link: Link, cs: tuple[Any, Any], p: Vector) -> Vector:
     """Rz^T R^T p: a vector of the parent's frame, in the link's."""
     (a, b, c), (d, e, f), (g, h, i) = link.rotation
-    x, y, z = _apply(((a, d, g), (b, e, h), (c, f, i)), p)
+    x, y, z = apply(((a, d, g), (b, e, h), (c, f, i)), p)
     c, s = cs
-    return _plus(_times(c, x), _times(s, y)), _less(_times(c, y), _times(s, x)), z
-
-
-def _apply(m: Matrix, p: Vector) -> Vector:
-    rows = (_plus(_plus(_times(a, p[0]), _times(b, p[1])), _times(c, p[2])) for a, b, c in m)
-    x, y, z = rows
-    return x, y, z
-
-
-def _add(a: Vector, b: Vector) -> Vector:
-    return _plus(a[0], b[0]), _plus(a[1], b[1]), _plus(a[2], b[2])
-
-
-def _cross(a: Vector, b: Vector) -> Vector:
-    return (
-        _less(_times(a[1], b[2]), _times(a[2], b[1])),
-        _less(_times(a[2], b[0]), _times(a[0], b[2])),
-        _less(_times(a[0], b[1]), _times(a[1], b[0])),
-    )
-
-
-def _times(a: Any, b: Any) -> Any:
-    if type(a) is float:
-        return _scaled(b, a)
-    return _scaled(a, b) if type(b) is float else a * b
-
-
-def _scaled(a: Any, constant: float) -> Any:
-    if constant == 0.0:
-        return 0.0
-    if constant == 1.0:
-        return a
-    return -a if constant == -1.0 else a * constant
-
-
-def _plus(a: Any, b: Any) -> Any:
-    return b if _zero(a) else a if _zero(b) else a + b
-
-
-def _less(a: Any, b: Any) -> Any:
-    return a if _zero(b) else -b if _zero(a) else a - b
-
-
-def _zero(a: Any) -> bool:
-    """Whether ``a`` is the constant zero; never true of a value (NumPy's scalars are no plain floats)."""
-    return type(a) is float and a == 0.0
-
-
-def _column(xp: Any, p: Vector, q: Array) -> Array:
-    zero = xp.zeros_like(q[..., 0])
-    return xp.stack([zero + x if type(x) is float else x for x in p], axis=-1)
+    return plus(times(c, x), times(s, y)), less(times(c, y), times(s, x)), z
 
 
 def _as_floats(data: Any) -> None:

@@ -1,192 +1,63 @@
-"""The analytic model with exact Jacobians by CasADi, and the adapter that builds CasADi expressions from xp code.
+"""The model with exact derivatives by CasADi: of a robot's equations of motion, or of its reference.
 
-``namespace()`` is an ``xp``: every function of ``core.XP_SUBSET`` on ``Symbols``, NumPy arrays whose elements are
-CasADi's scalar SX. The same source that runs on NumPy then yields an expression graph, of which CasADi takes
-derivatives (Andersson et al., "CasADi", Mathematical Programming Computation 11, 2019). The only file that imports
-casadi, and only when something symbolic is made: robots run without it.
+A robot commanded by torques steps as ``dynamics/analytic.py``, one commanded by reference velocities as
+``dynamics/kinematic.py``. Where ``Robot.friction`` is given, derivatives of the acceleration a come from the inverse
+dynamics, in which it is implicit (Carpentier & Mansard, "Analytical Derivatives of Rigid Body Dynamics Algorithms",
+RSS 2018):
+
+    M a + h(q, v) + f(v) = C u      =>      da = M^-1 (C du - d(M a + h + f) at a held still)
+
+for less than half of the operations that it takes to differentiate the solution. They are compiled (``knots.py``).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
 
+from mbrl_control.casadi_graph import CasadiError, SymbolError, Symbols, column, namespace, package, symbols
 from mbrl_control.config import param
-from mbrl_control.core import Array, Latent, MbrlError, Robot, flat
+from mbrl_control.core import Array, Features, Latent, Mode, Noise, Observation, Robot, flat
+from mbrl_control.dynamics import analytic
+from mbrl_control.dynamics._derivatives import derived, stepped
 from mbrl_control.dynamics.analytic import Analytic, closed_form
+from mbrl_control.dynamics.kinematic import Kinematic
+from mbrl_control.knots import Knots
 
-COMPARISONS = (np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal)
-
-
-class CasadiError(MbrlError):
-    """CasADi is not installed."""
-
-
-class SymbolError(MbrlError):
-    """A use of symbols that only numbers allow."""
+__all__ = ["CasadiError", "Config", "SymbolError", "Symbolic", "Symbols", "column", "make", "namespace", "symbols"]
 
 
 @dataclass(frozen=True)
-class Config:
-    """The step."""
+class Config(analytic.Config):
+    """The step, and how derivatives are evaluated."""
 
-    dt: float = param(0.05, "Duration of one step", unit="s", low=0.001, high=1.0)
-    substeps: int = param(1, "Runge-Kutta steps in one step", low=1, high=100)
-
-
-def _casadi() -> Any:
-    try:
-        import casadi
-    except ImportError:
-        raise CasadiError("casadi is not installed: pip install mbrl_control[train]") from None
-    return casadi
+    compile: bool = param(True, "compile derivatives to machine code, where there is a C compiler")
 
 
-class Symbols(np.ndarray):
-    """An array of SX. NumPy's arithmetic and comparisons act on the elements; results stay arrays, even of no axes."""
+class Symbolic:
+    """A model that also gives its Jacobians: the analytic one, or that of the reference."""
 
-    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if "out" in kwargs:
-            return NotImplemented  # no in-place writes
-        plain = [_plain(x) for x in inputs]
-        if ufunc in COMPARISONS:
-            kwargs["dtype"] = object
-        return _symbols(getattr(ufunc, method)(*plain, **kwargs))
+    def __init__(self, model: Analytic | Kinematic, compile: bool) -> None:
+        self.model, self.robot, self.dt = model, model.robot, model.dt
+        self.compile = compile
 
-    def __getitem__(self, key: Any) -> Any:
-        return _symbols(self.view(np.ndarray)[key])
+    def init(self, obs: Observation, noise: Noise) -> Latent:
+        return self.model.init(obs, noise)
 
-    def __bool__(self) -> bool:
-        raise SymbolError(f"{self.view(np.ndarray)} has no truth value; instead of a Python if it takes xp.where")
+    def step(self, s: Latent, u: Annotated[Array, "... nu"], noise: Noise) -> tuple[Latent, Features, Latent]:
+        return self.model.step(s, u, noise)
 
+    def features(self, s: Latent) -> Features:
+        return self.model.features(s)
 
-def _plain(x: Any) -> np.ndarray:
-    """Numbers, SX or arrays of either, as a base NumPy array of SX."""
-    sx = _casadi().SX
-    if isinstance(x, sx):
-        array = np.empty((), dtype=object)
-        array[()] = x
-        return array
-    array = x.view(np.ndarray) if isinstance(x, np.ndarray) else None
-    if array is None and isinstance(x, Sequence):
-        return np.stack([_plain(part) for part in x]) if len(x) else np.empty(0, dtype=object)
-    array = np.asarray(x) if array is None else array
-    out = np.empty(array.shape, dtype=object)
-    for index in np.ndindex(array.shape):
-        out[index] = array[index] if isinstance(array[index], sx) else sx(float(array[index]))
-    return out
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.model.bounds()
 
-
-def _symbols(x: Any) -> Symbols:
-    return _plain(x).view(Symbols)
-
-
-def symbols(name: str, *shape: int) -> Symbols:
-    """New independent variables, named after their place."""
-    out = np.empty(shape, dtype=object)
-    for index in np.ndindex(*shape):
-        out[index] = _casadi().SX.sym("_".join([name, *map(str, index)]))
-    return out.view(Symbols)
-
-
-def column(x: Array) -> Any:
-    """An array flattened into CasADi's own column vector, to build functions from."""
-    return _casadi().vertcat(*_plain(x).ravel().tolist())
-
-
-class _Namespace:
-    """The functions of ``core.XP_SUBSET`` on ``Symbols``. Reductions of no elements are not defined.
-
-    ``max``, ``maximum`` and the like are C's fmax and fmin: they ignore a NaN where NumPy's hand it on.
-    """
-
-    def __init__(self, casadi: Any) -> None:
-        """Bind the elementwise functions to CasADi's."""
-        one = {"abs": "fabs", "ceil": "ceil", "cos": "cos", "exp": "exp", "floor": "floor", "log": "log"}
-        one |= {"sin": "sin", "sqrt": "sqrt", "tanh": "tanh"}
-        for name, source in one.items():
-            setattr(self, name, self._elementwise(getattr(casadi, source), 1))
-        self.square = self._elementwise(lambda x: x * x, 1)
-        self.maximum = self._elementwise(casadi.fmax, 2)
-        self.minimum = self._elementwise(casadi.fmin, 2)
-        self.where = self._elementwise(casadi.if_else, 3)
-        self.isfinite = self._elementwise(lambda x: casadi.fabs(x) < np.inf, 1)
-
-    @staticmethod
-    def _elementwise(f: Callable[..., Any], count: int) -> Callable[..., Symbols]:
-        over = np.frompyfunc(f, count, 1)
-        return lambda *xs: _symbols(over(*map(_plain, xs)))
-
-    def clip(self, x: Array, low: Array, high: Array) -> Symbols:
-        return self.minimum(self.maximum(x, low), high)
-
-    def asarray(self, x: Any, dtype: Any = None, device: Any = None) -> Symbols:  # noqa: ARG002 - all are SX
-        return _symbols(x)
-
-    def arange(self, *args: float, dtype: Any = None, device: Any = None) -> Symbols:  # noqa: ARG002
-        return _symbols(np.arange(*args))
-
-    def broadcast_to(self, x: Array, shape: tuple[int, ...]) -> Symbols:
-        return _symbols(np.broadcast_to(_plain(x), shape))
-
-    def concat(self, arrays: Sequence[Array], axis: int = 0) -> Symbols:
-        return _symbols(np.concatenate([_plain(x) for x in arrays], axis=axis))
-
-    def stack(self, arrays: Sequence[Array], axis: int = 0) -> Symbols:
-        return _symbols(np.stack([_plain(x) for x in arrays], axis=axis))
-
-    def expand_dims(self, x: Array, axis: int) -> Symbols:
-        return _symbols(np.expand_dims(_plain(x), axis))
-
-    def moveaxis(self, x: Array, source: int, destination: int) -> Symbols:
-        return _symbols(np.moveaxis(_plain(x), source, destination))
-
-    def reshape(self, x: Array, shape: tuple[int, ...]) -> Symbols:
-        return _symbols(np.reshape(_plain(x), shape))
-
-    def matmul(self, a: Array, b: Array) -> Symbols:
-        return _symbols(np.matmul(_plain(a), _plain(b)))
-
-    def ones_like(self, x: Array) -> Symbols:
-        return _symbols(np.ones(np.shape(_plain(x))))
-
-    def zeros_like(self, x: Array) -> Symbols:
-        return _symbols(np.zeros(np.shape(_plain(x))))
-
-    def sum(self, x: Array, axis: int, keepdims: bool = False) -> Symbols:
-        return _symbols(np.add.reduce(_plain(x), axis=axis, keepdims=keepdims))
-
-    def mean(self, x: Array, axis: int, keepdims: bool = False) -> Symbols:
-        return self.sum(x, axis, keepdims) * (1.0 / np.shape(_plain(x))[axis])
-
-    def max(self, x: Array, axis: int, keepdims: bool = False) -> Symbols:
-        return self._fold(self.maximum, x, axis, keepdims)
-
-    def min(self, x: Array, axis: int, keepdims: bool = False) -> Symbols:
-        return self._fold(self.minimum, x, axis, keepdims)
-
-    @staticmethod
-    def _fold(f: Callable[..., Symbols], x: Array, axis: int, keepdims: bool) -> Symbols:
-        folded = functools.reduce(f, list(np.moveaxis(_plain(x), axis, 0)))
-        return _symbols(np.expand_dims(_plain(folded), axis) if keepdims else folded)
-
-
-@functools.cache
-def namespace() -> Any:
-    """The ``xp`` that builds CasADi expressions; ``CasadiError`` where casadi is not installed."""
-    return _Namespace(_casadi())
-
-
-@dataclass(frozen=True)
-class Symbolic(Analytic):
-    """The analytic model, which also gives its Jacobians."""
-
-    jacobians: Any
-    """CasADi function (x, u) -> (A, B) of one step."""
+    def plan(self, features: Features, u: Array) -> tuple[Array, Array]:
+        return self.model.plan(features, u)
 
     def linearize(
         self, s: Latent, u: Annotated[np.ndarray, "... nu"]
@@ -194,21 +65,24 @@ class Symbolic(Analytic):
         """A = dx'/dx and B = dx'/du of the step at (x, u), with x = [q, v]; leading axes are evaluated in one call."""
         x, u = np.asarray(flat(np, s), dtype=float), np.asarray(u, dtype=float)
         nx, nu, lead = x.shape[-1], u.shape[-1], x.shape[:-1]
-        A, B = self.jacobians(x.reshape(-1, nx).T, u.reshape(-1, nu).T)
-        blocks = (np.asarray(A).reshape(nx, -1, nx), np.asarray(B).reshape(nx, -1, nu))
-        a, b = (np.moveaxis(block, 1, 0) for block in blocks)
-        return a.reshape(*lead, nx, nx), b.reshape(*lead, nx, nu)
+        _, A, B = self.derivatives(x.reshape(-1, nx), u.reshape(-1, nu))
+        return A.reshape(*lead, nx, nx), B.reshape(*lead, nx, nu)
+
+    @functools.cached_property
+    def derivatives(self) -> Knots:
+        """(x, u) -> x', and A and B row by row."""
+        return Knots(derived(self.model), f"derivatives of the motion of {self.robot.name}", self.compile)
+
+    @functools.cached_property
+    def stepping(self) -> Any:
+        """CasADi's function (x, u) -> x'."""
+        return stepped(self.model)
 
 
 def make(config: Config, robot: Robot, xp: Any = np) -> Symbolic:
-    """The model of a robot whose ``acceleration`` is given, with derivatives."""
+    """The model of a robot, with derivatives: of its equations of motion, or of its reference."""
+    package()
+    if robot.channels.mode is Mode.VELOCITY_REFERENCE:
+        return Symbolic(Kinematic(config.dt, robot, xp), config.compile)
     acceleration = closed_form("symbolic", robot)
-    casadi, symbolic = _casadi(), namespace()
-    model = Analytic(config.dt, config.substeps, robot, acceleration, symbolic)
-    x, u = symbols("x", 2 * robot.nj), symbols("u", robot.nu)
-    after, _, _ = model.step({"q": x[: robot.nj], "v": x[robot.nj :]}, u, {})
-    step, at, control = column(symbolic.concat([after["q"], after["v"]], axis=-1)), column(x), column(u)
-    outputs = [casadi.densify(casadi.jacobian(step, at)), casadi.densify(casadi.jacobian(step, control))]
-    return Symbolic(
-        config.dt, config.substeps, robot, acceleration, xp, casadi.Function("step", [at, control], outputs)
-    )
+    return Symbolic(Analytic(config.dt, config.substeps, robot, acceleration, xp, config.integrator), config.compile)

@@ -1,7 +1,7 @@
 """The Panda among things that stand around it: a post with a beam, a board of a shelf and a box.
 
-Everything of the arm is ``robots/panda.py``'s; only the world is another one, and what stands in it is known. Numbers of
-our own, the same as in sim/worlds/panda_clutter.xml: tests/maths/test_solids.py compares them.
+Everything of the arm is ``robots/panda.py``'s; only the world is another one, and what stands in it is known. Numbers
+of our own, the same as in sim/worlds/panda_clutter.xml: tests/maths/test_solids.py compares them.
 """
 
 from __future__ import annotations

@@ -11,12 +11,12 @@ steps of 10 ms, here of 2 ms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 
 import numpy as np
 
-from mbrl_control import paths, rigid_body
+from mbrl_control import forward_dynamics, paths, rigid_body
 from mbrl_control.config import param
 from mbrl_control.core import Block, Channels, Limits, Mode, Robot, Sink
 from mbrl_control.rigid_body import Body, Chain, Link, Matrix, capsule, merge, moved
@@ -121,7 +121,14 @@ def make(config: Config) -> Robot:
     """The arm."""
     lower = (-2.2854, -0.5236, -3.9, -2.3213, -4 * pi, -2.094, -4 * pi)
     upper = (1.714602, 1.3963, 0.8, 0.0, 4 * pi, 0.0, 4 * pi)
-    return made("reacher", chain(config), lower, upper, (TORQUE, config.torque), config)
+    arm = chain(config)
+    return replace(
+        made("reacher", arm, lower, upper, (TORQUE, config.torque), config),
+        acceleration=lambda xp, q, v, torque: forward_dynamics.acceleration(
+            xp, arm, q, v, torque - rigid_body.friction(xp, arm, v)
+        ),
+        friction=lambda xp, v: rigid_body.friction(xp, arm, v),
+    )
 
 
 def _body(density: float, rods: Sequence[Rod], frame: np.ndarray) -> Body:

@@ -8,8 +8,7 @@ and their cost the square of that as a share of m: smooth, nothing beyond the ma
 taken from first ones. What planners that know constraints keep to exactly is ``clearance``: d less ``LEAST``.
 
 Takes a robot that says what it is made of (``solids``) and what stands around it (``obstacles``), as ``panda_clutter``.
-Goals are drawn where a posture is free. Of ``BLOCKED`` of them the straight way of the tip
-there is not.
+Goals are drawn where a posture keeps the margin; to most of them the straight way of the tip is blocked.
 """
 
 from __future__ import annotations
@@ -27,20 +26,22 @@ from mbrl_control.tasks import reach
 
 LEAST = 0.005
 """Nearer than this nothing may come to anything [m]."""
-FREE = 0.03
-"""A goal is no nearer than this to an obstacle, and so is some posture that reaches it [m]."""
+FREE = 0.04
+"""A goal is no nearer than this to an obstacle [m]."""
 NEAR = 0.15
 """Goals that are drawn are no farther than this from an obstacle that is no floor [m]."""
 DRAWN = 0.35
 """Part of half a joint's range by which goals may lie to either side of home."""
-BLOCKED = 0.75
+BLOCKED = 0.8
 """Share of goals that cannot be reached straight."""
 HAND = 0.04
 """A straight way of the tip from home that passes something as near as this is blocked [m]."""
-WAY = 20
-"""Points on a straight way that are looked at."""
-DRAWS = 400
-"""Postures drawn for one goal at once."""
+WAY = np.linspace(0.0, 1.0, 20)[:, None, None]
+"""Shares of it that are looked at."""
+DRAWS = 1000
+"""Postures drawn for one goal."""
+TRIED = 50
+"""Of those that are fit, so many are looked at more closely."""
 
 SETTINGS = {"icem.sigma": 0.05}
 """What planners take for this task where nobody says otherwise."""
@@ -54,7 +55,7 @@ class ObstacleError(MbrlError):
 class Config(reach.Config):
     """Parameters of ``clutter``: those of ``reach``, and of what must not touch."""
 
-    margin: float = param(0.05, "Solids nearer to each other than this cost something", unit="m", low=1e-3, high=1.0)
+    margin: float = param(0.04, "Solids nearer to each other than this cost something", unit="m", low=1e-3, high=1.0)
     obstacles: float = param(200.0, "Weight of coming close to what stands around", low=0.0, high=1e6, live=True)
     itself: float = param(200.0, "Weight of the arm coming close to itself", low=0.0, high=1e6, live=True)
 
@@ -90,22 +91,24 @@ class Clutter(reach.Reach):
         """A posture around home that is free."""
         for _ in range(DRAWS):
             state = super().reset(rng)
-            if self._room(state.q) > FREE:
+            if self._room(state.q) > self.margin:
                 return state
         return State(0.0, self.robot.home, np.zeros(self.robot.nj))
 
     def sample_goal(self, rng: np.random.Generator) -> np.ndarray:
-        """The tip at a free posture near what stands around; behind some of it, of a share of all goals."""
-        blocked = rng.uniform() < BLOCKED
+        """The tip at a posture that keeps the margin, near what stands around; of most goals, behind some of it."""
+        home, blocked = self.robot.home, rng.uniform() < BLOCKED
         away = rng.uniform(-DRAWN, DRAWN, (DRAWS, self.robot.nj)) * self._turn
-        q = self._inside(self.robot.home + away, reach.FREE)
-        tips = self.robot.tip(np, q)
+        q = self._inside(home + away, reach.FREE)
+        start, tips = self.robot.tip(np, home), self.robot.tip(np, q)
         near = self._near(tips)
-        fit = (self._room(q) > FREE) & (near > FREE) & (near < NEAR) & (tips[:, 2] > reach.HEADROOM)
-        start, share = self.robot.tip(np, self.robot.home), np.linspace(0.0, 1.0, WAY)[:, None, None]
-        straight = self._near(start + share * (tips - start)).min(axis=0) > HAND
-        right = fit & (straight != blocked)
-        return tips[np.argmax(right if right.any() else fit)]
+        fit = (near > FREE) & (near < NEAR) & (tips[:, 2] > min(reach.HEADROOM, start[2]))
+        passed = self._near(start + WAY * (tips - start)).min(axis=0)
+        wanted = np.concatenate(
+            [np.flatnonzero(fit & ((passed < HAND) == blocked))[:TRIED], np.flatnonzero(fit)[:TRIED]]
+        )
+        free = wanted[self._room(q[wanted]) > self.margin]
+        return tips[free[0]] if len(free) else start
 
     def check_goal(self, goal: np.ndarray) -> None:
         super().check_goal(goal)
