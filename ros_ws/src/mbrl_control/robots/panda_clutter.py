@@ -1,4 +1,4 @@
-"""The Panda among things that stand around it: a post with a beam, a board of a shelf and a box.
+"""The Panda among things that stand around it: a post with a beam, a board on edge and a box.
 
 Everything of the arm is ``robots/panda.py``'s; only the world is another one, and what stands in it is known. Numbers
 of our own, the same as in sim/worlds/panda_clutter.xml: tests/maths/test_solids.py compares them.
@@ -16,10 +16,10 @@ from mbrl_control.robots import panda
 WORLD = "panda_clutter.xml"
 OBSTACLES: tuple[Solid, ...] = (
     HalfSpace("floor"),
-    Capsule("post", 0.03, (0.46, 0.18, 0.0), (0.46, 0.18, 0.58)),
-    Capsule("beam", 0.025, (0.46, 0.18, 0.50), (0.46, -0.08, 0.50)),
-    Box("board", (0.16, 0.12, 0.01), (0.45, -0.32, 0.40)),
-    Box("box", (0.09, 0.09, 0.10), (0.54, 0.03, 0.10)),
+    Capsule("post", 0.03, (0.38, 0.18, 0.0), (0.38, 0.18, 0.55)),
+    Capsule("beam", 0.025, (0.38, 0.18, 0.46), (0.62, 0.18, 0.46)),
+    Box("board", (0.14, 0.01, 0.21), (0.42, -0.20, 0.21)),
+    Box("box", (0.08, 0.08, 0.10), (0.56, -0.02, 0.10)),
 )
 
 

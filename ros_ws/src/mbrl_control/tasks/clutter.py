@@ -34,7 +34,7 @@ DRAWN = 0.35
 """Part of half a joint's range by which goals may lie to either side of home."""
 BLOCKED = 0.8
 """Share of goals that cannot be reached straight."""
-HAND = 0.04
+HAND = 0.02
 """A straight way of the tip from home that passes something as near as this is blocked [m]."""
 WAY = np.linspace(0.0, 1.0, 20)[:, None, None]
 """Shares of it that are looked at."""
