@@ -14,10 +14,11 @@ import mujoco
 import numpy as np
 
 from mbrl_control import evaluate, mjcf, registry
+from mbrl_control.tasks.clutter import SETTINGS
 
 ROBOT = "panda_clutter"
 CASES = (("reach", "mppi"), ("clutter", "mppi"), ("clutter", "icem"), ("clutter", "cem"))
-SAMPLES, ITERATIONS = 128, 3
+ITERATIONS = 3
 FINE = 10
 
 
@@ -42,7 +43,7 @@ def main(count: int) -> None:
     print("|---|---|---|---|---|---|---|")
     drawing = registry.make("tasks", "clutter", registry.make("robots", ROBOT))
     for task, planner in CASES:
-        parts = evaluate.assemble(ROBOT, task, planner, "kinematic", {f"{planner}.samples": SAMPLES})
+        parts = evaluate.assemble(ROBOT, task, planner, "kinematic", SETTINGS)
         wanted = parts.task
         wanted.sample_goal, wanted.reset = drawing.sample_goal, drawing.reset
         done = [evaluate.run_episode(parts, seed, iterations=ITERATIONS) for seed in range(count)]

@@ -13,8 +13,8 @@ from mbrl_control.tasks import clutter
 ROBOT = registry.make("robots", "panda_clutter")
 TASK = registry.make("tasks", "clutter", ROBOT)
 SEEDS = range(40)
-IN_THE_BEAM = np.array([0.0, 0.62, 0.0, -1.5, 0.0, 2.1, 0.8])
-"""Arm over the beam, hand through it."""
+IN_THE_BEAM = np.array([0.2, -0.21, 0.05, -2.15, 0.14, 1.91, 0.98])
+"""The hand through the beam."""
 
 
 def seen(q):
@@ -85,9 +85,9 @@ def test_goals_are_free_and_a_good_share_of_them_behind_something():
 @pytest.mark.parametrize(
     ("point", "words"),
     [
-        ([0.45, -0.30, 0.40], r"inside of 'board'.*at least 0.04 m"),
-        ([0.46, 0.05, 0.545], r"0.020 m from 'beam'"),
-        ([0.45, 0.0, 0.02], r"0.020 m from 'floor'"),
+        ([0.40, -0.205, 0.35], r"inside of 'board'.*at least 0.04 m"),
+        ([0.45, 0.18, 0.505], r"0.020 m from 'beam'"),
+        ([0.35, 0.0, 0.02], r"0.020 m from 'floor'"),
         ([3.0, 0.0, 0.0], "gets no nearer than"),
     ],
 )
@@ -105,15 +105,15 @@ def test_episodes_start_free_and_end_when_something_touches():
 
 
 def test_an_episode_that_touches_is_no_success_and_says_why():
-    free = {"mppi.samples": 32, "clutter.obstacles": 0.0, "clutter.itself": 0.0}
+    free = {"mppi.samples": 16, "clutter.obstacles": 0.0, "clutter.itself": 0.0}
     parts = evaluate.assemble("panda_clutter", "clutter", "mppi", "kinematic", free)
-    ends = [evaluate.run_episode(parts, seed, 2.0, iterations=2) for seed in (0, 12)]
+    ends = [evaluate.run_episode(parts, seed, 2.0, iterations=1) for seed in (3, 9)]
     assert {(one.ended, one.success) for one in ends} == {("the arm touched something", False)}
 
 
 def test_round_the_obstacles_to_the_goal():
-    parts = evaluate.assemble("panda_clutter", "clutter", "mppi", "kinematic", {"mppi.samples": 64})
-    for seed in (0, 12):
-        done = evaluate.run_episode(parts, seed, 3.0)
-        assert done.success
-        assert clearance(done.q).min() > 0.0
+    """A goal behind the board, which ``reach`` pushes against (docs/obstacles.md has more of them)."""
+    parts = evaluate.assemble("panda_clutter", "clutter", "mppi", "kinematic")
+    done = evaluate.run_episode(parts, 13, 3.0, iterations=2)
+    assert done.success
+    assert clearance(done.q).min() > 0.0

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 from mbrl_control import geometry, mjcf, registry
+from mbrl_control.core import Box, HalfSpace
 
 ROBOTS = {name: registry.make("robots", name) for name in registry.ours("robots")}
-SOLID = [name for name, robot in ROBOTS.items() if robot.solids and not robot.blocks]
+SOLID = list({robot.solids: name for name, robot in reversed(ROBOTS.items()) if robot.solids}.values())
+"""One robot of each arm."""
+CLUTTERED = [name for name, robot in ROBOTS.items() if robot.obstacles]
 COVERED = 1e-3
 """How far the surface of a shape may stand out of the solids [m]."""
 
@@ -87,3 +90,28 @@ def test_whatever_meets_in_the_world_is_kept_apart_and_overlaps_there(arm):
             met += 1
             assert apart(np, robot.ends(np, q), q[0]).min() < COVERED
     assert met > 20
+
+
+@pytest.mark.parametrize("name", CLUTTERED)
+def test_obstacles_are_those_of_the_world(name):
+    """All that an arm can touch which is no part of it, to the last digit, and nothing else."""
+    arm = Arm(name)
+    model, found = arm.model, {solid.name: solid for solid in arm.robot.obstacles}
+    around = [i for i in range(model.ngeom) if model.geom_bodyid[i] == 0 and arm.collides(i)]
+    assert [model.geom(i).name for i in around] == list(found)
+    mujoco.mj_kinematics(model, arm.data)
+    for i in around:
+        solid, at = found[model.geom(i).name], arm.data.geom_xpos[i]
+        axes, size = arm.data.geom_xmat[i].reshape(3, 3), model.geom_size[i]
+        if isinstance(solid, HalfSpace):
+            assert model.geom_type[i] == mujoco.mjtGeom.mjGEOM_PLANE
+            np.testing.assert_allclose([*solid.normal, solid.height], [*axes[:, 2], at @ axes[:, 2]], atol=1e-12)
+        elif isinstance(solid, Box):
+            assert model.geom_type[i] == mujoco.mjtGeom.mjGEOM_BOX
+            np.testing.assert_allclose([solid.half, solid.centre, *solid.axes], [size, at, *axes.T], atol=1e-12)
+        else:
+            assert model.geom_type[i] == mujoco.mjtGeom.mjGEOM_CAPSULE
+            ends = np.array([at - size[1] * axes[:, 2], at + size[1] * axes[:, 2]])
+            given = np.array([solid.start, solid.end])
+            assert solid.radius == size[0]
+            assert min(np.abs(ends - given).max(), np.abs(ends - given[::-1]).max()) < 1e-12

@@ -43,8 +43,18 @@ DRAWS = 1000
 TRIED = 50
 """Of those that are fit, so many are looked at more closely."""
 
-SETTINGS = {"icem.sigma": 0.05}
-"""What planners take for this task where nobody says otherwise."""
+SETTINGS = {
+    "mppi.horizon": 30,
+    "mppi.sigma": 0.1,
+    "mppi.samples": 128,
+    "icem.horizon": 30,
+    "icem.sigma": 0.1,
+    "icem.samples": 128,
+    "cem.horizon": 30,
+    "cem.samples": 128,
+}
+"""What planners take for this task where nobody says otherwise: far enough ahead, and boldly enough, to see a way round
+(in 20 steps of smaller noise one goal of five was not met)."""
 
 
 class ObstacleError(MbrlError):
