@@ -645,6 +645,47 @@ class Sink:
     """The driver's names in the order in which a sink without names takes its numbers; empty: our order."""
 
 
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """All points within a radius of a line between two ends; where the ends are the same, a ball."""
+
+    name: str
+    radius: float
+    """[m]"""
+    start: tuple[float, float, float]
+    end: tuple[float, float, float]
+    """Its ends in the frame of ``link`` [m]."""
+    link: int = 0
+    """Number of the joint that moves it, from 1; 0: it stands in the base's frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box in the base's frame."""
+
+    name: str
+    half: tuple[float, float, float]
+    """Half of its edges [m]."""
+    centre: tuple[float, float, float]
+    """[m]"""
+    axes: tuple[tuple[float, float, float], ...] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    """Directions of its edges, each a unit vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfSpace:
+    """All that lies below a plane in the base's frame: a floor, a wall."""
+
+    name: str
+    normal: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    """Unit vector that points out of it."""
+    height: float = 0.0
+    """Of the plane, along the normal [m]."""
+
+
+Solid = Capsule | Box | HalfSpace
+
+
 @dataclass(frozen=True)
 class Robot:
     """A robot, declared once: joints, channels, limits with units, tool and home, model, topics, rates."""
@@ -685,6 +726,14 @@ class Robot:
     blocks: tuple[Block, ...] = ()
     """What can be seen of the bodies around it in that MJCF: the ``source`` of a block is a body's name, its unit says
     whether it is the position [m] or the velocity [m/s]."""
+    solids: tuple[Capsule, ...] = ()
+    """What it is made of, as capsules that contain all of it that collides; empty: nobody has said."""
+    ends: Callable[[Any, Array], Sequence[tuple[Any, Any]]] | None = None
+    """(xp, q [... nj]) -> start and end of each of ``solids`` in the base's frame, each as x, y, z [...]."""
+    apart: tuple[tuple[str, str], ...] = ()
+    """Names of those of ``solids`` that must not meet each other and could."""
+    obstacles: tuple[Solid, ...] = ()
+    """What stands around it and never moves, in the base's frame; the floor is one of them."""
 
     @property
     def nj(self) -> int:

@@ -24,6 +24,7 @@ import numpy as np
 from mbrl_control import engine, feedback, mjcf, registry, relay
 from mbrl_control.config import ConfigError, build, params
 from mbrl_control.core import (
+    Avoids,
     Dynamics,
     Goal,
     Mode,
@@ -383,7 +384,11 @@ class _Loop:
     def _end(self) -> str:
         if self._world.diverged:
             return self._world.diverged
-        return "a joint left its range" if self.task.terminal(self.obs) else ""
+        if not self.task.terminal(self.obs):
+            return ""
+        q = self.obs.joints.q
+        touched = isinstance(self.task, Avoids) and bool((self.task.clearance(np, {"q": q}) < 0.0).any())
+        return "the arm touched something" if touched else "a joint left its range"
 
 
 def _points(now: Tick, then: Tick) -> Any:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from mbrl_control.core import Array, MbrlError
+from mbrl_control.core import Array, Capsule, MbrlError
 from mbrl_control.vectors import Matrix, Vector, add, apply, column, cross, is_zero, less, plus, times
 
 IDENTITY: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -158,6 +158,44 @@ def pose(
     x, y = (_to_base(xp, chain, q, (rows[0][j], rows[1][j], rows[2][j]), point=False) for j in (0, 1))
     axes = [column(xp, axis, q) for axis in (x, y, cross(x, y))]
     return tip(xp, chain, q), xp.stack(axes, axis=-1)
+
+
+def ends(
+    xp: Any, chain: Chain, solids: Sequence[Capsule], q: Annotated[Array, "... nj"]
+) -> list[tuple[Vector, Vector]]:
+    """Start and end of capsules on the links, in the base's frame [m], each as x, y, z [...].
+
+    The frames of all links once, from the base outwards: o <- o + A r, then A <- A R Rz(q); each point is then o + A p.
+    """
+    here = q[..., 0] * 0.0
+    origin: Vector = (0.0, 0.0, 0.0)
+    axes: tuple[Vector, Vector, Vector] = IDENTITY
+    frames = [(origin, axes)]
+    for i, link in enumerate(chain.links):
+        origin = add(origin, _along(axes, link.position))
+        rows = link.rotation
+        x, y, z = (_along(axes, (rows[0][j], rows[1][j], rows[2][j])) for j in (0, 1, 2))
+        if link.joint == "hinge":
+            c, s = xp.cos(q[..., i]), xp.sin(q[..., i])
+            x, y = _along((x, y, z), (c, s, 0.0)), _along((x, y, z), (-s, c, 0.0))
+        else:
+            origin = add(origin, _along((x, y, z), (0.0, 0.0, q[..., i])))
+        axes = (x, y, z)
+        frames.append((origin, axes))
+
+    def at(number: int, p: Vector) -> Vector:
+        origin, axes = frames[number]
+        x, y, z = (here + c if type(c) is float else c for c in add(origin, _along(axes, p)))
+        return x, y, z
+
+    return [(at(s.link, s.start), at(s.link, s.end)) for s in solids]
+
+
+def _along(axes: tuple[Vector, Vector, Vector], p: Vector) -> Vector:
+    """x p_x + y p_y + z p_z: a vector of the frame with these axes."""
+    rows = (plus(plus(times(x, p[0]), times(y, p[1])), times(z, p[2])) for x, y, z in zip(*axes, strict=True))
+    a, b, c = rows
+    return a, b, c
 
 
 def inverse_dynamics(

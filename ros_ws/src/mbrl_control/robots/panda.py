@@ -22,7 +22,7 @@ import numpy as np
 
 from mbrl_control import mjcf, paths, rigid_body
 from mbrl_control.config import param
-from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
+from mbrl_control.core import Capsule, Channels, Limits, Mode, Robot, Servo, Sink
 from mbrl_control.rigid_body import Body, Chain, Link, about_x, about_z, symmetric
 
 FLANGE = 0.107
@@ -66,6 +66,28 @@ LIMITS = Limits(
 SERVO = Servo(
     stiffness=np.array([600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0]),
     damping=np.array([40.0, 60.0, 50.0, 50.0, 12.0, 10.0, 5.0]),
+)
+SOLIDS = (
+    Capsule("base", 0.078, (0.0, 0.0, 0.002), (0.0, 0.0, 0.273)),
+    Capsule("connector", 0.058, (-0.02, 0.0, 0.062), (-0.10, 0.0, 0.062)),
+    Capsule("shoulder", 0.066, (0.0, -0.045, 0.0), (0.0, 0.045, 0.0), 1),
+    Capsule("upper_arm", 0.060, (0.0, 0.0, -0.316), (0.0, 0.0, -0.075), 3),
+    Capsule("elbow", 0.057, (0.0, 0.0, -0.08), (0.0825, 0.0, 0.0), 3),
+    Capsule("crook", 0.056, (0.0, 0.0, 0.0), (-0.0825, 0.07, 0.0), 4),
+    Capsule("forearm", 0.0635, (0.0, -0.007, -0.314), (0.0, 0.028, -0.10), 5),
+    Capsule("wrist", 0.045, (0.0, 0.06, -0.09), (0.0, 0.02, 0.0), 5),
+    Capsule("offset", 0.046, (0.0, 0.0, 0.0), (0.088, -0.008, 0.0), 6),
+    Capsule("flange", 0.045, (0.0, 0.0, 0.045), (0.0, 0.0, 0.095), 7),
+    Capsule("hand", 0.032, (-0.0495, -0.0495, 0.139), (0.0495, 0.0495, 0.139), 7),
+    Capsule("fingers", 0.032, (-0.0131, -0.0131, 0.189), (0.0131, 0.0131, 0.189), 7),
+)
+"""Shapes of panda.xml, some of them in one: what turns about its own axis (base and column, both parts of the upper
+arm) at no loss, the forearm with 7 mm to spare, the fingers with 2 cm to their sides and 5 mm beyond their tips."""
+APART = tuple(
+    (own, other)
+    for own in ("wrist", "offset", "flange", "hand", "fingers")
+    for other in ("base", "connector", "shoulder", "upper_arm")
+    if (own, other) not in (("wrist", "upper_arm"), ("offset", "upper_arm"))
 )
 
 
@@ -114,4 +136,7 @@ def make(config: Config) -> Robot:
         servo=SERVO,
         mount=lambda spec: mjcf.mount(spec, "hand", config.tool_mass, config.tool_offset, config.payload),
         config=config,
+        solids=SOLIDS,
+        ends=lambda xp, q: rigid_body.ends(xp, arm, SOLIDS, q),
+        apart=APART,
     )

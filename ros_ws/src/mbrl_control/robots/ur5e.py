@@ -37,7 +37,7 @@ import numpy as np
 
 from mbrl_control import mjcf, paths, rigid_body
 from mbrl_control.config import param
-from mbrl_control.core import Channels, Limits, Mode, Robot, Servo, Sink
+from mbrl_control.core import Capsule, Channels, Limits, Mode, Robot, Servo, Sink
 from mbrl_control.rigid_body import IDENTITY, Body, Chain, Link, about_x, about_z, symmetric
 
 UPPER_ARM, FOREARM = 0.425, 0.3922
@@ -84,6 +84,22 @@ SERVO = Servo(
     stiffness=np.array([1200.0, 1200.0, 800.0, 250.0, 250.0, 100.0]),
     damping=np.array([100.0, 100.0, 65.0, 14.0, 14.0, 8.0]),
 )
+SOLIDS = (
+    Capsule("base", 0.075, (0.0, 0.0, 0.002), (0.0, 0.0, 0.1925)),
+    Capsule("shoulder", 0.060, (0.0, 0.005, 0.0), (0.0, -0.02, 0.0), 1),
+    Capsule("upper_arm", 0.066, (0.0, 0.0, 0.136), (-UPPER_ARM, 0.0, 0.136), 2),
+    Capsule("forearm", 0.065, (0.0, 0.0, 0.0075), (-FOREARM, 0.0, 0.015), 3),
+    Capsule("wrist_1", 0.050, (0.0, 0.0, -0.003), (0.0, -0.010, 0.0), 4),
+    Capsule("wrist_2", 0.050, (0.0, 0.0, -0.003), (0.0, 0.010, 0.0), 5),
+    Capsule("tool", 0.0375, (0.0, 0.0, -0.045), (0.0, 0.0, 0.1), 6),
+    Capsule("fingers", 0.032, (0.0, -0.0206, 0.128), (0.0, 0.0206, 0.128), 6),
+)
+"""Shapes of ur5e.xml, those of a link in one: some with 1 cm to spare, the fingers with 2 cm to their sides."""
+APART = (
+    *((own, other) for own in ("tool", "fingers") for other in ("base", "shoulder", "upper_arm", "forearm")),
+    *((own, "upper_arm") for own in ("wrist_1", "wrist_2")),
+    *(("forearm", other) for other in ("base", "shoulder")),
+)
 
 
 @dataclass(frozen=True)
@@ -128,4 +144,7 @@ def make(config: Config) -> Robot:
         servo=SERVO,
         mount=lambda spec: mjcf.mount(spec, "tool", config.tool_mass, config.tool_offset, config.payload),
         config=config,
+        solids=SOLIDS,
+        ends=lambda xp, q: rigid_body.ends(xp, arm, SOLIDS, q),
+        apart=APART,
     )
