@@ -34,6 +34,20 @@ def test_every_operation_gives_what_the_virtual_machine_gives(name, cache):
             np.testing.assert_allclose(mine, theirs, rtol=1e-15, atol=0.0)
 
 
+def test_turns_are_exact_to_two_units_in_the_last_place_however_many(cache):
+    rng = np.random.default_rng(1)
+    quarters = np.arange(-40, 41) * np.pi / 4
+    apart = [rng.uniform(-10.0, 10.0, 20_000), rng.uniform(-1e5, 1e5, 20_000), rng.uniform(-1e12, 1e12, 1000)]
+    x = np.concatenate([*apart, quarters, np.nextafter(quarters, np.inf), [0.0, -0.0, 1e-300, 1e300, np.nan, np.inf]])
+    angle = ca.SX.sym("angle")
+    found = Knots(ca.Function("f", [angle], [ca.sin(angle), ca.cos(angle)]), "turns")(x[:, None])
+    with np.errstate(invalid="ignore"):
+        expected = np.sin(x), np.cos(x)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine[:, 0], theirs, rtol=4.5e-16, atol=1e-29)
+    assert np.signbit(found[0][x == 0.0, 0]).tolist() == [False, False, True]  # of 0, 0 and -0
+
+
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
     """An empty cache of compiled code."""
