@@ -129,12 +129,15 @@ class Settings:
 
 
 def assemble(robot: str, task: str, planner: str, dynamics: str, settings: Mapping[str, Any] | None = None) -> Parts:
-    """The parts by name, their ``settings`` over those that the task's file gives.
+    """The parts by name, their ``settings`` over those that the files of task and robot give.
 
-    Model and planner step as the task does unless ``dt`` is set.
+    Model and planner step as the task does unless ``dt`` is set. A model that was learned steps as it was learned to,
+    whatever the robot's file says of models.
     """
     names = {"robots": robot, "tasks": task, "dynamics": dynamics, "planners": planner}
-    given = {**registry.load("tasks", task).settings, **(settings or {})}
+    asked = settings or {}
+    arms = {} if f"{prefix_of(dynamics)}model" in asked else registry.load("robots", robot).settings
+    given = {**arms, **registry.load("tasks", task).settings, **asked}
     found = Settings(names, given)
     own = found.of
     machine = registry.make("robots", robot, overrides=own("robots"))

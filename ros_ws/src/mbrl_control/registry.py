@@ -8,8 +8,8 @@ A plugin file has a frozen dataclass ``Config`` and a function (or class) ``make
     planners    make(config, task, dynamics, xp) -> Planner
     learners    make(config, lab) -> Learner
 
-A task's file may have ``SETTINGS``, parameters of planners that suit it, as ``{"mppi.sigma": 1.0}``; a learner's has
-those of the parts that it uses.
+A task's file may have ``SETTINGS``, parameters of planners that suit it, as ``{"mppi.sigma": 1.0}``; so may a robot's,
+of planners and of models that are no folders; a learner's has those of the parts that it uses.
 
 A name with a dot is a module of somebody else's (``mypkg.foo``), which follows the same rule. An installed package
 declares its own in the entry point groups ``mbrl_control.planners`` and so on, with the module as the value; then
@@ -48,7 +48,7 @@ class Entry:
     doc: str
     """First line of the file's docstring."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """``SETTINGS`` of a task's file: what parts take for this task where nobody says otherwise, as ``mppi.sigma``."""
+    """``SETTINGS`` of its file: what other parts take with it where nobody says otherwise, as ``mppi.sigma``."""
 
 
 def names(kind: str) -> list[str]:

@@ -116,7 +116,8 @@ class PlannerNode(Node):
         self.config = config = declare(self, NodeConfig)
         model = located(config.model)
         parts = {"robots": config.robot, "tasks": config.task, "dynamics": model.dynamics, "planners": config.planner}
-        settings = {**registry.load("tasks", config.task).settings, **model.settings}
+        arms = {} if model.settings else registry.load("robots", config.robot).settings
+        settings = {**arms, **registry.load("tasks", config.task).settings, **model.settings}
         declared = {kind: declare_part(self, kind, name, settings) for kind, name in parts.items()}
         first = declare(self, relay.Config, "relay").first
         if first:

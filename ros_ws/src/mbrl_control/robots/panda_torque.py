@@ -37,6 +37,16 @@ STEEPNESS = (5.1181, 9.0657, 10.136, 5.5903, 8.3469, 17.133, 10.336)
 LIMITS = replace(panda.LIMITS, torque_rate=np.full(7, 1000.0))
 
 
+STEP = 0.02
+SETTINGS = {
+    **{f"{part}.dt": STEP for part in ("symbolic", "analytic", "mujoco")},
+    **{f"{part}.dt": STEP for part in ("ilqr", "ddp", "lqr", "collocation", "mppi", "cem", "icem", "shooting")},
+    **{f"{part}.horizon": 50 for part in ("ilqr", "ddp", "lqr")},
+    **{f"{part}.integrator": "euler" for part in ("symbolic", "analytic")},
+}
+"""What parts take for this robot where nobody says otherwise: torques held for 50 ms are coarse, their gains slow."""
+
+
 @dataclass(frozen=True)
 class Config(panda.Config):
     """What is mounted on the arm, as in ``panda``, and how much its joints rub."""

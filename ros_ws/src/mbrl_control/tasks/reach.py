@@ -15,12 +15,27 @@ from typing import Annotated, Any
 import numpy as np
 
 from mbrl_control.config import param
-from mbrl_control.core import Array, Features, GoalError, Layout, Observation, Robot, State, Term, is_finite, numbers
+from mbrl_control.core import (
+    Array,
+    Features,
+    GoalError,
+    Layout,
+    Mode,
+    Observation,
+    Robot,
+    State,
+    Term,
+    is_finite,
+    numbers,
+)
 
 NEAR = 0.1
 """Speed begins to cost at about this distance from the goal [m]."""
 FREE = 0.9
 """Part of a joint's range that costs nothing."""
+UNHURRIED = 0.7
+"""Part of a joint's top speed that costs nothing, where torques could take it beyond. What is left of it is counted
+whole, not as a share of all of it: guards end what is too fast."""
 DRAWN = 0.25
 """Part of half a joint's range by which goals may lie to either side of home. No planner here avoids self-collision
 yet, and farther out arms run into themselves: of 192 goals in a row none at 0.25, 2 of the Panda's at 0.3."""
@@ -48,7 +63,7 @@ class Config:
     scale: float = param(0.02, "Distance below which that cost is quadratic", unit="m", low=1e-6, high=10.0)
     speed: float = param(5.0, "Weight of joint speeds near the goal", low=0.0, high=1e6, live=True)
     posture: float = param(0.2, "Weight of the distance from the home posture", low=0.0, high=1e6, live=True)
-    limits: float = param(100.0, "Weight of coming close to the end of a joint's range", low=0.0, high=1e6, live=True)
+    limits: float = param(100.0, "Weight of coming close to what a joint may do", low=0.0, high=1e6, live=True)
     effort: float = param(0.02, "Weight of the controls", low=0.0, high=1e6, live=True)
     tolerance: float = param(0.02, "The goal is met within this distance", unit="m", low=1e-6, high=10.0)
     dwell: float = param(0.3, "The goal is met after this long within it", unit="s", low=0.0, high=60.0)
@@ -93,9 +108,20 @@ class Reach:
             "tip": miss,
             "speed": v * constant(1.0 / self.robot.limits.velocity) * xp.expand_dims(near, axis=-1),
             "posture": (q - constant(self.robot.home)) * constant(1.0 / self._turn),
-            "limits": self.beyond(xp, q),
+            "limits": self.strained(xp, q, v),
             "effort": u * constant(1.0 / self.robot.channels.bound),
         }
+
+    def strained(self, xp: Any, q: Annotated[Array, "... nj"], v: Annotated[Array, "... nj"]) -> Array:
+        """How near joints are to what they may do, [... n]: to the ends of their ranges, and to their top speeds.
+
+        Of reference velocities a channel's bound is the top speed, and nothing is faster.
+        """
+        if self.robot.channels.mode is not Mode.TORQUE:
+            return self.beyond(xp, q)
+        speed = xp.abs(v * xp.asarray(1.0 / self.robot.limits.velocity, dtype=v.dtype, device=v.device))
+        fast = xp.maximum(speed - UNHURRIED, xp.zeros_like(speed)) * (1.0 / (1.0 - UNHURRIED))
+        return xp.concat([self.beyond(xp, q), fast], axis=-1)
 
     def beyond(self, xp: Any, q: Annotated[Array, "... nj"]) -> Annotated[Array, "... nj"]:
         """How far joints are out of the middle part of their ranges, as shares of half a range."""
