@@ -195,8 +195,8 @@ class Observer(Node):
         """Everything that should not have happened, and how often."""
         found = dict(self.judge.violations)
         if self.record.q:
-            q = np.array(self.record.q)
-            outside = ((q < self.robot.limits.lower) | (q > self.robot.limits.upper)).any(axis=1)
+            q, limits = np.array(self.record.q), self.robot.limits
+            outside = (((q < limits.lower) | (q > limits.upper)) & (limits.torque > 0.0)).any(axis=1)
             if outside.any():
                 found["measured position outside the joints' ranges"] = int(outside.sum())
         if self.record.publishers > 1:

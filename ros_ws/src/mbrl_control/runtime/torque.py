@@ -7,7 +7,7 @@ While a plan is followed, with x(s) = [q, v] the newest measured joints and s th
 so that the age of a state adds no deviation of its own. Else, and always while the arm brakes and is held, the
 reference (q_r, v_r, a_r) of time t is tracked by computed torque. With e = q_r(s) - q(s) and e' = v_r(s) - v(s)
 
-    a = a_r + clip(2 w (clip(w e / 2, -c, c) + e'), -A, A),     torque = inverse_dynamics(q, v, a) + friction(v)
+    a = a_r + clip(2 w (clip(w e / 2, -c, c) + e'), -2 A, 2 A),     torque = inverse_dynamics(q, v, a) + friction(v)
 
 where q = q_r - e and v = v_r - e' are the joints now, if the deviation has stayed what it was. w is the bandwidth,
 A the joints' acceleration limits; the speed c = SHARE of their velocity limits is all that is taken to come back from
@@ -34,8 +34,10 @@ FORGOTTEN = 0.1
 """After so long without a torque of ours [s] the other side has taken over, and brakes the arm."""
 OVERSPEED = 1.2
 """A joint this much faster than its limit is braked..."""
-BEYOND = 0.05
-"""... and so is one that cannot be stopped before it lies this far outside its range [rad or m]."""
+DELAY, SLOW = 0.03, 0.05
+"""... and so is one that cannot be stopped any more inside its range after this time [s]; slower ones can [rad/s]."""
+STRONG = 2.0
+"""Of the joints' acceleration limits, what a correction may take: more than what it has to stop was thrown with."""
 ROUNDING = 1e-9
 
 
@@ -100,7 +102,7 @@ class Torques:
         e, de = (zero, zero) if off is None else (off.q, off.v)
         q, v = reference.q - e, reference.v - de
         back = np.clip(0.5 * w * e, -SHARE * self._limits.velocity, SHARE * self._limits.velocity)
-        most = self._limits.acceleration
+        most = STRONG * self._limits.acceleration
         a = np.where(self.motors, reference.a + np.clip(2.0 * w * (back + de), -most, most), 0.0)
         torque = np.asarray(self._inverse_dynamics(np, q, v, a))
         return torque if self._friction is None else torque + np.asarray(self._friction(np, v))
@@ -145,8 +147,8 @@ class Torques:
         Plans are followed by their torques alone: nothing but this keeps the *measured* joints where they may be.
         """
         limits, speed = self._limits, np.abs(state.v)
-        room = np.where(state.v > 0.0, limits.upper - state.q, state.q - limits.lower) + BEYOND
-        lost = (speed > BEYOND) & (np.square(speed) > 2.0 * limits.acceleration * np.maximum(room, 0.0))
+        room = np.where(state.v > 0.0, limits.upper - state.q, state.q - limits.lower)
+        lost = (speed > SLOW) & (speed * DELAY + np.square(speed) / (2.0 * limits.acceleration) > room)
         lost |= speed > OVERSPEED * limits.velocity
         lost &= self.motors
         return int(lost.argmax()) if lost.any() else None
