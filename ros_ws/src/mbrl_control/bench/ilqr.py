@@ -112,16 +112,16 @@ class Ours:
         rng = np.random.default_rng(0)
         self.obs = Observation(0.0, self.task.reset(rng))
         self.goal = Goal.still(self.task.sample_goal(rng), horizon, self.task.tolerance, self.task.dwell)
-        self._knobs = self.planner.knobs()
+        self._knobs, self._first = self.planner.knobs(), self.planner.init(self.obs)
 
     @property
     def guess(self) -> Annotated[np.ndarray, "H nu"]:
         """Torques that both begin with."""
-        return np.asarray(self.planner.init(self.obs)["mean"])
+        return np.asarray(self._first["mean"])
 
     def solve(self) -> Solved:
         """From the first guess until nothing is gained."""
-        carry, before = self.planner.init(self.obs), np.inf
+        carry, before = self._first, np.inf
         for iterations in range(1, MOST + 1):
             carry, _, info = self.planner.improve(self.obs, self.goal, self._knobs, carry, {})
             if before - info.cost <= GAIN * abs(info.cost):
