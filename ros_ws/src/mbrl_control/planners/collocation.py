@@ -11,15 +11,15 @@ Controls are held over a step, as plans have them, where the papers let them run
 iterations of IPOPT as ``iterations`` says and remembers where it got to: the trajectory, the multipliers of all
 constraints and the barrier. The next one goes on from there, moved on by the time that has passed.
 
-An iterate is not a plan: on its way it is no motion of the model. What is given out is, in this order:
+An iterate is not a plan: on its way it is no motion of the model. What is given out is
 
-* the iterate, if its defects are below ``feasible``, no limit is passed by more than that, and it does not cost more
-  than what comes next;
-* the controls of the plan before, moved on in time and rolled out on the model from where the robot is, if that keeps
-  to all limits (at first: controls that hold the joints where they are). Both have status OK;
-* the plan before, as it was. Then the status is STALE_PLAN while IPOPT has iterations left to make, FAULT where it has
-  given up, as on a problem that has no solution, and NONFINITE where there are no numbers; the reason says which limit
-  is passed, by how much and when. After a FAULT, IPOPT begins anew.
+* the iterate, if its defects are below ``feasible`` and it passes no limit by more than that; else its controls, rolled
+  out on the model from where the robot is, if those keep to all limits;
+* instead of these, if it is cheaper, what the controls of the plan before, moved on in time, lead to (at first: those
+  that hold the joints where they are). All of that has status OK;
+* else the plan before, as it was. Then the status is STALE_PLAN while IPOPT has iterations left to make, FAULT where it
+  has given up, as on a problem that has no solution, and NONFINITE where there are no numbers; the reason says which
+  limit is passed, by how much and when. After a FAULT, IPOPT begins anew.
 """
 
 from __future__ import annotations
@@ -194,16 +194,16 @@ class Collocation:
         going = said in GOING and is_finite(found.knots, found.controls, found.row_prices, found.bound_prices)
         on = {**_carried(found), "began": np.asarray(float(obs.t))} if going else _anew({})
         new = self._judged(found.knots, np.clip(found.controls, self._low, self._high), wanted)
-        sound = [one for one in (kept, new) if one.finite and max(one.defect, one.excess) <= self.config.feasible]
+        tried = self._rolled(new.controls, wanted) if new.finite and not self._sound(new) else new
+        sound = [one for one in (kept, tried) if self._sound(one)]
         if sound:
             best = min(sound, key=lambda one: one.cost)
-            if said in ENDED and new.cost - best.cost > WORSE * abs(best.cost):
+            if said in ENDED and not new.cost - best.cost <= WORSE * abs(best.cost):
                 on = _anew({})
             return self._take({**carry, **on, "last": moved[0]}, obs, best)
         if not kept.finite and not new.finite:
             return self._keep(carry, Status.NONFINITE, "the model or the task gives what is not finite")
-        tried = self._rolled(new.controls, wanted) if new.finite else kept
-        reason = next(one.worst for one in (tried, new, kept) if one.finite and one.worst)
+        reason = next(one.worst for one in (tried, new, kept) if one.finite)
         if going:
             return self._keep({**carry, **on}, Status.STALE_PLAN, f"not there yet: {reason}")
         return self._keep({**carry, **on}, Status.FAULT, f"no plan within the limits ({_words(said)}): {reason}")
@@ -252,6 +252,9 @@ class Collocation:
         else:
             worst = self._first(missed, lambda k, i: f"{program.kept.names[i]} is {missed[k, i]:.3g} off the model's")
         return Candidate(knots, controls, terms, defect, passed, worst)
+
+    def _sound(self, one: Candidate) -> bool:
+        return one.finite and max(one.defect, one.excess) <= self.config.feasible
 
     def _first(self, wrong: Annotated[np.ndarray, "H n"], said: Callable[[int, int], str]) -> str:
         """The first knot that something is wrong with, and what most of all there; empty: nothing."""
