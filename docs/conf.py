@@ -11,7 +11,7 @@ import re
 from sphinx.application import Sphinx
 
 NAVIGATION = {
-    "Use": ["installing", "viewer", "simulation", "robot", "tasks", "evaluation", "doctor"],
+    "Use": ["installing", "viewer", "simulation", "robot", "tasks", "obstacles", "evaluation", "doctor"],
     "Understand": ["architecture", "safety", "learning", "graphs", "realtime", "performance"],
     "Extend": ["extending", "../CONTRIBUTING"],
     "Look up": ["commands", "parameters", "dependencies", "../CHANGELOG"],
