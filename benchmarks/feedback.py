@@ -31,7 +31,7 @@ APART, LASTING = 1.0, 0.1
 """Of pushes [s]."""
 CASES = (("pendulum", 3.0), ("cartpole", 0.2))
 """Robots, and how they are pushed [N]."""
-RATES = (20.0, 10.0, 5.0, 2.0)
+RATES = (20.0, 5.0, 2.0)
 SETTINGS = {"mppi.samples": 256, "engine.use": "numpy"}
 
 

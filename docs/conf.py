@@ -13,6 +13,16 @@ from sphinx.application import Sphinx
 NAVIGATION = {
     "Use": ["installing", "viewer", "simulation", "robot", "tasks", "obstacles", "evaluation", "doctor"],
     "Understand": ["architecture", "safety", "learning", "graphs", "realtime", "performance"],
+    "Use": ["installing", "viewer", "simulation", "robot", "tasks", "evaluation", "doctor"],
+    "Understand": [
+        "architecture",
+        "safety",
+        "learning",
+        "graphs",
+        "trajectory_optimisation",
+        "realtime",
+        "performance",
+    ],
     "Extend": ["extending", "../CONTRIBUTING"],
     "Look up": ["commands", "parameters", "dependencies", "../CHANGELOG"],
 }

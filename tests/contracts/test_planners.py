@@ -240,10 +240,15 @@ def draws_of(parts: Parts, noise: core.Noise) -> core.Noise:
     if not isinstance(parts.dynamics, core.Particles):
         return {}
     own = parts.dynamics.noise(np.random.default_rng(0), HORIZON)
-    return {name: noise[name] for name in own}
+    return {name: noise[name] for name in own if name in noise}
 
 
 def cost_of(parts: Parts, obs: Observation, goal: Goal, u: np.ndarray, draws: core.Noise) -> float:
+    if not parts.planner.noise(np.random.default_rng(0)):  # planned with the mean of a model
+        s = parts.dynamics.init(obs, {})
+        features, _ = core.rollout(np, parts.dynamics, s, u, {})
+        weights = np.asarray([term.weight for term in parts.task.terms.values()])
+        return float(core.costs(np, parts.task, weights, features, u, goal.value).sum())
     on = Sampling("any", parts.planner.dt, parts.planner.horizon, parts.task, parts.dynamics, np)
     case = Case(parts.dynamics.init(obs, draws), goal.value, on.weights(), draws)
     return float(on.evaluate(u[None], case).cost[0])

@@ -147,3 +147,17 @@ def test_where_there_are_none_it_says_why():
     assert "velocity_reference" in parts("panda", "kinematic")[2].why
     with pytest.raises(FeedbackError, match=r"feedback\.use = on for robot 'panda': it is commanded by velocity"):
         parts("panda", "kinematic", use="on")
+
+
+def test_gains_that_take_too_long_are_done_without():
+    robot, model, feedback = parts()
+    obs = Observation(0.0, State(0.0, robot.home, np.zeros(1)))
+    ticks = iter([0.0, 9.0, 10.0, 10.004])  # the second is what counts
+    assert feedback.tried(obs, H, 0.005, lambda: next(ticks)) is feedback
+    ticks = iter([0.0, 1.0, 2.0, 2.006])
+    none = feedback.tried(obs, H, 0.005, lambda: next(ticks))
+    assert none.why.startswith("gains take 6 ms, and 5 ms are there")
+    plan = plan_of(robot, model, [0.0], np.zeros((H, 1)))
+    assert none.along(plan, seen(plan)) is plan
+    asked = parts(use="on")[2]
+    assert asked.tried(obs, H, 0.0, lambda: 0.0) is asked

@@ -16,7 +16,7 @@ swings (docs/trajectory_optimisation.md). A planner that gives gains keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import pi
 from typing import Annotated, Any
@@ -37,6 +37,11 @@ from mbrl_control.core import (
 )
 from mbrl_control.model import COMMANDS
 from mbrl_control.riccati import RiccatiError, Stages, solve, stationary
+
+TRIES = 2
+"""Of how long gains take: what is made the first time is there the second."""
+SHARE = 0.2
+"""Of the time between plans that gains may take."""
 
 
 class FeedbackError(MbrlError):
@@ -74,6 +79,26 @@ class Feedback:
         reach = np.minimum(limits.upper - limits.lower, pi)
         each = np.concatenate([config.position * reach, config.velocity * limits.velocity])
         self._Q, self._R = np.diag(each**-2.0), np.diag(robot.channels.bound**-2.0)
+
+    def tried(self, obs: Observation, horizon: int, budget: float, clock: Callable[[], float]) -> Feedback:
+        """The same; with ``auto`` none where gains of so many steps, at rest, take longer than ``budget`` [s]."""
+        if self.why or self.config.use == "on":
+            return self
+        q, u = np.asarray(obs.joints.q), np.zeros((horizon, self.robot.nu))
+        rest = np.tile(q, (horizon + 1, 1))
+        plan = Plan(obs.t, self.dynamics.dt, Mode.TORQUE, rest, 0.0 * rest, u, None, obs.t, 0)
+        took = []
+        for _ in range(TRIES):
+            begun = clock()
+            self.along(plan, obs)
+            took.append(clock() - begun)
+        if min(took) <= budget:
+            return self
+        none = Feedback(replace(self.config, use="off"), self.robot, self.dynamics)
+        none.why = (
+            f"gains take {min(took) * 1e3:.0f} ms, and {budget * 1e3:.0f} ms are there; feedback.use = on has them"
+        )
+        return none
 
     def along(self, plan: Plan, obs: Observation) -> Plan:
         """The plan with gains; as it is, where it has some or none can be had (of what is not finite, say).

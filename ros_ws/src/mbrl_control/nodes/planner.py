@@ -130,7 +130,7 @@ class PlannerNode(Node):
         refuse_unknown(self)
         self.robot: Robot = wired(self._make("robots"), wiring).at_speed(config.speed)
         self.dynamics: Dynamics = self._make("dynamics", self.robot)
-        self.feedback = feedback.Feedback(followed, self.robot, self.dynamics)
+        gains = feedback.Feedback(followed, self.robot, self.dynamics)
         self.task: Task = self._make("tasks", self.robot)
         sim_time = bool(self.get_parameter("use_sim_time").value)
         if config.lockstep and not sim_time:
@@ -152,6 +152,9 @@ class PlannerNode(Node):
         self.skipped: dict[str, int] = {}
         self._index = -1
         self.planning = self._make_planning()
+        seen, steps = at_home(self.robot, self.task), self.planning.sizing.planner.horizon
+        budget = math.inf if config.lockstep else feedback.SHARE * self.period
+        self.feedback = gains.tried(seen, steps, budget, time.perf_counter)
         self._make_topics(clock)
         live = {prefix_of(self._entries[kind]): self._entries[kind].config for kind in self._live}
         on_change(self, live, self._turn)
