@@ -12,8 +12,6 @@ from sphinx.application import Sphinx
 
 NAVIGATION = {
     "Use": ["installing", "viewer", "simulation", "robot", "tasks", "obstacles", "evaluation", "doctor"],
-    "Understand": ["architecture", "safety", "learning", "graphs", "realtime", "performance"],
-    "Use": ["installing", "viewer", "simulation", "robot", "tasks", "evaluation", "doctor"],
     "Understand": [
         "architecture",
         "safety",
