@@ -17,6 +17,7 @@ from .combinations import (
     BY_DERIVATIVES,
     HORIZON,
     LEARNED,
+    NUMPY_ONLY,
     Names,
     Parts,
     accepted,
@@ -33,6 +34,7 @@ from .combinations import (
 
 KINDS = ("tasks", "dynamics", "planners")
 COMBINATIONS = pytest.mark.parametrize("names", chosen(accepted(*KINDS)))
+ALL_BACK_ENDS = [names for names in accepted(*KINDS) if names.dynamics not in NUMPY_ONLY]
 LOST = Status.NONFINITE | Status.STALE_STATE
 NARROWED = 6
 """Calls at one time after which CEM's deviation has come down to its floor."""
@@ -295,7 +297,7 @@ def test_torch_gives_the_same_plan(names):
     assert torch_info.cost == pytest.approx(info.cost, rel=1e-9)
 
 
-@pytest.mark.parametrize("names", chosen(n for n in accepted(*KINDS) if n.planner in BY_DERIVATIVES))
+@pytest.mark.parametrize("names", chosen(n for n in ALL_BACK_ENDS if n.planner in BY_DERIVATIVES))
 def test_what_takes_derivatives_refuses_torch_by_name(names):
     with pytest.raises(BackEndError, match=f"planner '{names.planner}' for robot '{names.robot}'.*numpy only"):
         make(names, torch_xp)
