@@ -62,8 +62,8 @@ What is an argument of the launch file (`robot`, `speed`, `seed`, ...) is set by
 does nothing, give `speed:=0.5` to the launch.
 
 Two pairs have to be kept by hand: `dt` of the planning algorithm and `dt` of the dynamics are equal (it is checked: the
-planner node does not start), and the planner's `handover` is the guard's `lead` and a tick (else plans begin early or
-late). How often plans come is said in each of them.
+planner node does not start), and the planner's `handover` is the guard's `lead` and a tick, where torques are sent
+a tick alone (else plans begin early or late). How often plans come is said in each of them.
 The {len(params(sim.Config))} parameters of the simulation are told by example in [simulation.md](simulation.md).
 """
 WIRING = f"""\

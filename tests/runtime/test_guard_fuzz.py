@@ -186,6 +186,17 @@ def test_no_limit_is_violated_in_a_million_ticks(seed: int) -> None:
     assert_clean(judge)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(200, 220))
+def test_torques_stay_within_their_limits_in_four_hundred_thousand_ticks(seed: int) -> None:
+    """20 x 20,000, at every rate, with rates of torques and without."""
+    rate = (50.0, 100.0, 333.0, 500.0)[seed % 4]
+    limits = LIMITS if seed % 3 == 0 else replace(LIMITS, torque_rate=np.full(7, 1000.0))
+    judge, _, _ = fuzz(seed, 20_000, limits, rate, sink="effort")
+    assert_clean(judge)
+
+
 class Storm(RuleBasedStateMachine):
     """Whatever hypothesis makes of readings, plans, events and time; it shrinks what it finds."""
 
