@@ -20,6 +20,11 @@ PERIOD, STATES = 0.05, 0.005
 SWING = 2.0 * np.pi * 0.4
 
 
+def swung(robot: Robot, t: float, since: float, amplitude: float) -> np.ndarray:
+    """Where the swing has the joints at time ``t``."""
+    return robot.home + amplitude * 0.5 * (1.0 - np.cos(SWING * max(t - since, 0.0)))
+
+
 def swing(robot: Robot, t0: float, seq: int, stamp: float, since: float, amplitude: float, gains: bool = True) -> Plan:
     """A sine about home from rest at ``since``, with the torques that it takes, and gains that hold the arm to it."""
     dt, horizon = 0.02, 30
