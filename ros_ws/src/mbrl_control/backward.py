@@ -81,7 +81,8 @@ class Backward:
         k, K, expected = np.empty_like(u), np.empty((len(u), self.nu, self.nx)), np.empty(2)
         parts = (found.A, found.B, found.gx, found.gu, found.hxx, found.hux, found.huu, u, low, high, damping)
         given = [np.ascontiguousarray(part, dtype=float) for part in parts]
-        done = self._native(len(u), *(part.ctypes.data for part in (*given, k, K, expected)))
+        table = machine_code.pointers([*given, k, K, expected])
+        done = self._native(len(u), table.ctypes.data)
         return Policy(k, K, float(expected[0]), float(expected[1])) if done == len(u) else None
 
     @functools.cached_property
@@ -93,7 +94,7 @@ class Backward:
         library = machine_code.compiled(sized, f"the backward pass for {self.nx} states and {self.nu} controls")
         if library is None:
             return None
-        library.backward.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * 14]
+        library.backward.argtypes = [ctypes.c_long, ctypes.c_void_p]
         library.backward.restype = ctypes.c_long
         return library.backward
 

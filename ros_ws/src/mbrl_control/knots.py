@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,7 +126,8 @@ class Knots:
             return [np.array(x).T for x in (found if isinstance(found, tuple) else (found,))]
         given = [np.ascontiguousarray(column, dtype=float) for column in columns]
         out = [np.empty((len(given[0]), size)) for size in self._sizes]
-        batch(len(given[0]), pointers(given), pointers(out))
+        ins, outs = machine_code.pointers(given), machine_code.pointers(out)
+        batch(len(given[0]), ins.ctypes.data, outs.ctypes.data)
         return out
 
     @functools.cached_property
@@ -140,8 +141,3 @@ class Knots:
         library.batch.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
         library.batch.restype = None
         return library.batch
-
-
-def pointers(arrays: Sequence[np.ndarray]) -> Any:
-    """Where the numbers of arrays begin, as C takes it."""
-    return (ctypes.c_void_p * len(arrays))(*(array.ctypes.data for array in arrays))

@@ -16,7 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+import numpy as np
 
 from mbrl_control.errors import MbrlError
 
@@ -91,3 +95,17 @@ def _compile(source: str, path: Path, what: str) -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def pointers(arrays: Sequence[np.ndarray]) -> Annotated[np.ndarray, "n"]:
+    """Where the numbers of contiguous arrays begin, as C takes it: a table, of which only its own place is handed over.
+
+    They are asked by the buffer protocol, which takes a fifth of the time of ``array.ctypes`` for each.
+    """
+    return np.array([_address(array) for array in arrays], dtype=np.uintp)
+
+
+def _address(array: np.ndarray) -> int:
+    if array.size and array.flags.writeable:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    return array.ctypes.data

@@ -141,7 +141,8 @@ class Problem:
         found = Rolled(
             np.empty((LANES, H + 1, self.nx)), np.empty((LANES, H, self.nu)), np.empty((LANES, len(self.task.terms)))
         )
-        self._native(H, *(array.ctypes.data for array in (*arrays, found.x, found.u, found.terms)))
+        table = machine_code.pointers([*arrays, found.x, found.u, found.terms])
+        self._native(H, table.ctypes.data)
         return Rolled(found.x[:n], found.u[:n], found.terms[:n])
 
     def _rolled_in_numpy(
@@ -179,7 +180,7 @@ class Problem:
         library = machine_code.compiled(source, what)
         if library is None:
             return None
-        library.roll.argtypes, library.roll.restype = [ctypes.c_long, *[ctypes.c_void_p] * 12], None
+        library.roll.argtypes, library.roll.restype = [ctypes.c_long, ctypes.c_void_p], None
         return library.roll
 
     # --- Expanded -------------------------------------------------------------------------------------

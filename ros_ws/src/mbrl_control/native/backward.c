@@ -107,10 +107,12 @@ static int bounded(const double h[NU][NU], const double g[NU], const double *low
     for (unsigned p = 0; p < sizeof(row) / sizeof(V); p++) (row).v[p] += (number) * (other).v[p]
 #define READ(row, from, count) memcpy((row).n, (from), (count) * sizeof(double))
 
-/* Returns the number of knots done: `count` where it went to the start. */
-long backward(long count, const double *A, const double *B, const double *gx, const double *gu, const double *hxx,
-              const double *hux, const double *huu, const double *u, const double *low, const double *high,
-              const double *damping, double *k, double *K, double *expected) {
+/* Of `arrays` the last three are for what comes of it. Returns the number of knots done: `count` where it went to the
+   start. */
+long backward(long count, double *const *arrays) {
+    const double *A = arrays[0], *B = arrays[1], *gx = arrays[2], *gu = arrays[3], *hxx = arrays[4], *hux = arrays[5];
+    const double *huu = arrays[6], *u = arrays[7], *low = arrays[8], *high = arrays[9], *damping = arrays[10];
+    double *k = arrays[11], *K = arrays[12], *expected = arrays[13];
     States S[NX], W[NX], WA[NX], Qxx[NX], a[NX], v, w, qx; /* the value after a knot: W, w; before it: S, v */
     Controls WB[NX], Quu[NU], b[NX], both[NU], qu;
     States Qux[NU], ux[NU], gain[NU], most[NU];

@@ -1,8 +1,9 @@
 /* A policy rolled out with LANES step sizes side by side, as optimal.py has it in NumPy. `step` takes (x, u) to x';
    `cost` takes (x', u, goal, weights) to the TERMS terms of its cost. NP is the size of goal and weights together. */
-void roll(long count, const double *x0, const double *xn, const double *un, const double *k, const double *K,
-          const double *sizes, const double *low, const double *high, const double *given, double *xs, double *us,
-          double *terms) {
+void roll(long count, double *const *arrays) {
+    const double *x0 = arrays[0], *xn = arrays[1], *un = arrays[2], *k = arrays[3], *K = arrays[4], *sizes = arrays[5];
+    const double *low = arrays[6], *high = arrays[7], *given = arrays[8];
+    double *xs = arrays[9], *us = arrays[10], *terms = arrays[11];
     V in[NX + NU + NP], next[NX], x[NX], u[NU], share, each[TERMS], sum[TERMS];
     for (int l = 0; l < LANES; l++) share[l] = sizes[l];
     for (int i = 0; i < TERMS; i++) sum[i] = (V){0};
