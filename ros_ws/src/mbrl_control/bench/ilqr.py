@@ -46,7 +46,7 @@ STEP = 50
 DT = 0.01
 MOST = 200
 """Iterations of a solve."""
-GAIN = 1e-10
+GAIN = 1e-9
 """Relative gain of an iteration of ours below which it is at its end."""
 SAME = 4
 """Of the controls that both evaluate."""
