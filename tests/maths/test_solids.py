@@ -81,7 +81,7 @@ def test_whatever_meets_in_the_world_is_kept_apart_and_overlaps_there(arm):
     apart = geometry.to_itself(robot, 0.0)
     assert (apart(np, robot.ends(np, robot.home), robot.home[0]) > 0.02).all(), "at home"
     met = 0
-    for q in arm.postures(1500, seed=1):
+    for q in arm.postures(800, seed=1):
         arm.put(q)
         owners = [
             {int(arm.model.geom_bodyid[g]) for g in (c.geom1, c.geom2)} for c in arm.data.contact[: arm.data.ncon]
@@ -89,7 +89,7 @@ def test_whatever_meets_in_the_world_is_kept_apart_and_overlaps_there(arm):
         if any(0 not in pair for pair in owners):
             met += 1
             assert apart(np, robot.ends(np, q), q[0]).min() < COVERED
-    assert met > 20
+    assert met > 10
 
 
 @pytest.mark.parametrize("name", CLUTTERED)

@@ -29,6 +29,7 @@ def _chain(module: ModuleType) -> Chain | None:
 CHAINS = {name: chain for name in registry.ours("robots") if (chain := _chain(module_of(name))) is not None}
 """Robots that are serial chains, with their default Config."""
 ARMS = [name for name in registry.ours("robots") if made(name).channels.mode is Mode.VELOCITY_REFERENCE]
-"""Robots that the guard commands."""
+ARMS = [name for name in ARMS if not made(name).obstacles]
+"""Robots that the guard commands; one among obstacles is the same as without."""
 TOOLS = [name for name in CHAINS if {"tool_offset", "tool_mass", "payload"} <= params(module_of(name).Config).keys()]
 """Arms whose Config says what is mounted on them."""
