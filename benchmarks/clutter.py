@@ -39,8 +39,8 @@ def contacts(robot, episodes) -> list[int]:
 
 
 def main(count: int) -> None:
-    print("| task | planner | goals met | after | episodes with a contact | nearest | a plan takes |")
-    print("|---|---|---|---|---|---|---|")
+    print("| task | planner | goals met | after | episodes with a contact | nearest |")
+    print("|---|---|---|---|---|---|")
     drawing = registry.make("tasks", "clutter", registry.make("robots", ROBOT))
     for task, planner in CASES:
         parts = evaluate.assemble(ROBOT, task, planner, "kinematic", SETTINGS)
@@ -50,11 +50,10 @@ def main(count: int) -> None:
         touched = contacts(parts.robot, done)
         met = [one.met_at for one, touch in zip(done, touched, strict=True) if one.success and not touch]
         nearest = [drawing.clearance(np, {"q": one.q}).min() * 1e3 for one in done]
-        took = np.median(np.concatenate([one.plan_time for one in done])) * 1e3
         after = f"{np.median(met):.1f} s ({min(met):.1f} to {max(met):.1f})" if met else "-"
         print(
             f"| `{task}` | `{planner}` | {len(met)} of {count} | {after} | {sum(t > 0 for t in touched)} | "
-            f"{min(nearest):.0f} mm | {took:.0f} ms |",
+            f"{min(nearest):.0f} mm |",
             flush=True,
         )
 
