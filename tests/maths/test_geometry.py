@@ -140,7 +140,7 @@ def test_segments_that_cross_touch_are_parallel_or_degenerate(name, dtype):
     for (a0, a1), (b0, b1) in itertools.product((a, a[::-1]), (b, b[::-1])):
         first, second = (tuple(tuple(dtype(x) for x in p) for p in ends) for ends in ((a0, a1), (b0, b1)))
         for one, two in ((first, second), (second, first)):
-            assert geometry.segments(np, one, two) == pytest.approx(expected, abs=2e-6)
+            assert geometry.segments(np, one, two) == pytest.approx(expected, abs=5e-6)
 
 
 def test_slightly_slanted_segments_are_off_by_a_ten_thousandth_at_most():
@@ -201,13 +201,17 @@ def test_derivatives_by_casadi_are_those_of_finite_differences(kind):
     x = casadi_graph.symbols("x", size)
     column, found = casadi_graph.column(x), casadi_graph.column(distance(xp, x))
     function = casadi.Function("d", [column], [found, casadi.jacobian(found, column)])
-    wrong = 0
-    for at in rng.uniform(-0.4, 0.4, (100, size)):
+    wrong, outside = 0, 0
+    for at in rng.uniform(-0.4, 0.4, (150, size)):
         value, slope = function(at)
-        assert float(value) == pytest.approx(float(distance(np, at)), abs=1e-12)
+        assert float(value) == pytest.approx(float(distance(np, at)), abs=1e-9)
+        if float(value) < 1e-3:  # the axis inside of the box
+            continue
+        outside += 1
         moved = at + step * np.concatenate([np.eye(size), -np.eye(size)])
         ahead, behind = np.split(distance(np, moved), 2)
-        wrong += not np.allclose(slope.full().ravel(), (ahead - behind) / (2.0 * step), rtol=1e-4, atol=1e-4)
+        wrong += not np.allclose(np.ravel(slope), (ahead - behind) / (2.0 * step), rtol=1e-4, atol=1e-4)
+    assert outside > 80
     assert wrong <= 1, "but for a place where the nearest point jumps"
 
 

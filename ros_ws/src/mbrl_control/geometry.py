@@ -10,8 +10,9 @@ as x, y, z, each an array of any axes (or a constant), and work on many pairs at
   but it is less than one would have to move to come out.
 * capsule and half space: from the lower end. Exact.
 
-``ROUNDING`` is added under roots, so that derivatives are finite even where axes meet: distances are too long by that
-at most.
+Derivatives are those of the distance while the nearest points stay where they are on their solids: exact, but where a
+capsule's axis is inside of a box. ``ROUNDING`` is added under roots, so that they are finite even where axes meet:
+distances are too long by that at most.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ PARALLEL = 1e-6
 """Share of the denominator by which parallel segments are told from others."""
 FLAT = 1e-6
 """A slope of the distance along a segment below this counts as none."""
+PLACES = 2.0**20
+"""That are told apart along a segment."""
 DRAWN = 2048
 """Postures drawn to find out which solids can meet."""
 SPARE = 0.1
@@ -59,6 +62,7 @@ def segments(xp: Any, a: Segment, b: Segment) -> Array:
     s = xp.clip((ab * rb - ra * bb) / crossing, 0.0, 1.0)
     t = xp.clip((ab * s + rb) / bb, 0.0, 1.0)
     s = xp.clip((ab * t - ra) / aa, 0.0, 1.0)
+    s, t = _held(xp, s), _held(xp, t)
     return _length(xp, [r + u * s - w * t for r, u, w in zip(apart, along_a, along_b, strict=True)])
 
 
@@ -95,10 +99,19 @@ def segment_box(xp: Any, a: Segment, half: Vector) -> Array:
             high = xp.minimum(high, xp.where(g >= -FLAT, t, t * 0.0 + 1.0))
     at_low, at_high = slope(low), slope(high)
     share = xp.clip((0.5 * FLAT - at_low) / (xp.maximum(at_high - at_low, at_low * 0.0) + FLAT), 0.0, 1.0)
-    t = low + (high - low) * share
+    t = _held(xp, low + (high - low) * share)
     outside = beyond(t)
     deep = reduce(xp.maximum, [xp.abs(p + w * t) - h for p, w, h in zip(start, way, half, strict=True)])
     return _length(xp, outside) + xp.minimum(deep, deep * 0.0)
+
+
+def _held(xp: Any, t: Array) -> Array:
+    """The same place along a segment, to within ``1 / PLACES`` of its length, as a constant to whoever differentiates.
+
+    Where the nearest point is between the ends, moving it along does not change the distance, and where it is an end it
+    does not move: derivatives of the place count for nothing, and would be most of what derivatives cost.
+    """
+    return xp.floor(t * PLACES) * (1.0 / PLACES)
 
 
 def segment_plane(xp: Any, a: Segment, normal: Vector, height: Any) -> Array:
