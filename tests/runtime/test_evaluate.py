@@ -115,6 +115,22 @@ def test_torques_reach_the_robot_as_planned(pendulum):
     assert episode.q[1, 0] - start == pytest.approx(0.5 * acceleration * 0.05**2, rel=0.05)
 
 
+def test_gains_bring_back_what_a_push_did_to_a_plan(pendulum):
+    """The rod hangs, as planned, and is pushed once: it swings on, or is brought back."""
+    followed = assemble("pendulum", "swing_up", "mppi", "analytic", {**SMALL, "feedback.use": "auto"})
+    still, tracked = (
+        replace(parts, planner=Fixed(parts.robot, [0.0]), feedback=parts.feedback) for parts in (pendulum, followed)
+    )
+
+    def push(t, world):
+        if t == 0.0:
+            world.push(np.array([2.0, 0.0, 0.0]), 0.05)
+
+    swung, held = (run_episode(parts, 0, 1.6, rate=2.5, on_tick=push) for parts in (still, tracked))
+    assert np.abs(held.v[1:]).max() < 0.2 * np.abs(swung.v[1:]).max()
+    assert (still.feedback.why, tracked.feedback.why) == ("feedback.use = off", "")
+
+
 def test_reference_velocities_go_through_the_guard_s_filter(panda, monkeypatch):
     """The arm is asked for what the guard would ask of it: within its limits, each command with its own stop."""
     from mbrl_sim import world
