@@ -302,3 +302,38 @@ def test_a_mistake_is_one_line_and_status_2(mbrl, argv, said):
     assert status == 2
     assert said in err
     assert err.count("\n") == 1
+
+
+class Staying(Fixed):
+    """A planner of the torques that hold an arm where it was first seen."""
+
+    dt, horizon = 0.02, 10
+
+    def improve(self, obs, goal, knobs, carry, noise):
+        _, plan, info = super().improve(obs, goal, knobs, carry, noise)
+        q, still = self.asked[0][0].joints.q, 0.0 * plan.v
+        u = np.tile(self.robot.inverse_dynamics(np, q, still[0], still[0]), (self.horizon, 1))
+        return {}, replace(plan, q=still + q, v=still, u=u), info
+
+
+def test_the_panda_on_torques_pushed_by_20_n_is_back_within_2_cm_with_gains_and_not_without():
+    """Half a second after 0.2 s of it."""
+
+    def moved(use):
+        settings = {**SMALL, "analytic.dt": 0.02, "shooting.dt": 0.02, "feedback.use": use}
+        parts = assemble("panda_torque", "reach", "shooting", "analytic", settings)
+        tips = []
+
+        def push(t, world):
+            if round(t * 100) == 20:
+                world.push(np.array([0.0, 20.0, 0.0]), 0.2)
+            tips.append(parts.robot.tip(np, world.observe().q))
+
+        planner = Staying(parts.robot, np.zeros(7))
+        run_episode(replace(parts, planner=planner), 0, 1.0, rate=5.0, iterations=1, on_tick=push)
+        return np.linalg.norm(np.array(tips) - tips[0], axis=-1)
+
+    held, lost = moved("auto"), moved("off")
+    assert held.max() > 0.005
+    assert held[90] < 0.02
+    assert lost.max() > 0.1
