@@ -177,7 +177,7 @@ def planner(size: Size, weights: Model, xp: Any = np, threads: int = 1) -> Plann
     settings = ensemble.Config(propagation="ts_inf" if size.net.gaussian else "mean", particles=size.particles)
     dynamics = ensemble.of(weights, machine, xp, settings)
     if size.fresh:
-        dynamics = Fresh(settings, weights, machine, xp, dynamics._members)
+        dynamics = Fresh(settings, weights, machine, xp, dynamics._members, dynamics._mean_and_jacobian)
         dynamics.samples, dynamics.threads = size.samples, threads
     task = Quadratic(machine)
     if size.planner == "cem":
