@@ -4,7 +4,7 @@ Jacobson & Mayne, "Differential Dynamic Programming" (1970): to iLQR's Hessians 
 model's step, weighed by the gradient of the value where it leads (``backward.py``). Newton's method on the whole
 trajectory, so it ends in fewer iterations; each costs more, and its Hessians may be indefinite far from the end, where
 damping makes up for it. Second derivatives are central differences of the model's exact first ones, all of a trajectory
-in one call, so that it takes every model that iLQR takes.
+in one call; a model whose first ones are differences is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mbrl_control.backward import Expansion
 from mbrl_control.core import Task
-from mbrl_control.optimal import Case, second
+from mbrl_control.optimal import Case, NoDerivativesError, second
 from mbrl_control.planners import ilqr
 
 
@@ -36,5 +36,10 @@ class DDP(ilqr.ILQR):
 
 
 def make(config: Config, task: Task, dynamics: Any, xp: Any = np) -> DDP:
-    """Differential dynamic programming on a model that gives derivatives."""
+    """Differential dynamic programming on a model that gives exact derivatives; refuses others by name."""
+    if not getattr(dynamics, "exact", True):
+        raise NoDerivativesError(
+            f"planner 'ddp' for robot '{task.robot.name}' on a {type(dynamics).__name__} model, whose Jacobians are "
+            "differences: it takes exact ones, as of dynamics 'symbolic'; planner 'ilqr' takes these"
+        )
     return DDP(config, task, dynamics, xp)

@@ -33,7 +33,7 @@ NEAR = 0.1
 """Speed begins to cost at about this distance from the goal [m]."""
 FREE = 0.9
 """Part of a joint's range that costs nothing."""
-UNHURRIED = 0.7
+UNHURRIED = 0.5
 """Part of a joint's top speed that costs nothing, where torques could take it beyond. What is left of it is counted
 whole, not as a share of all of it: guards end what is too fast."""
 DRAWN = 0.25
