@@ -150,6 +150,29 @@ def test_without_states_the_arm_is_braked_by_what_is_known_then_left_to_the_othe
     rig.clean()
 
 
+def test_ticks_that_are_missed_leave_the_torques_and_too_many_are_a_hold() -> None:
+    rig = TorqueRig(rate=200.0).swinging()
+
+    def missed(ticks: int) -> None:
+        rig.alive = False
+        for _ in range(ticks):
+            rig.tick()
+        rig.alive = True
+        rig.tick()
+
+    missed(4)
+    assert rig.state is S.ACTIVE
+    rig.run(0.1)
+    missed(7)
+    assert rig.state is S.LATCHED
+    assert "the guard itself was not run for 0.040 s" in rig.guard.reason
+    assert rig.outcomes[-1].command is not None
+    rig.plans = False
+    rig.run(1.0)
+    assert rig.speed < 0.02
+    rig.clean()
+
+
 def test_a_stop_ends_in_torques_that_hold_and_then_in_a_brake() -> None:
     rig = TorqueRig(payload=1.0).swinging()
     rig.guard.inbox.append(EStop(True))

@@ -17,10 +17,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mbrl_control.config import param
-from mbrl_control.core import Command, Limits, Mode, Plan, Robot, Status, is_finite
+from mbrl_control.core import Command, Limits, Mode, Plan, Robot, Status
 from mbrl_control.runtime.estimate import JointError, Reading, StateSlot
 from mbrl_control.runtime.handover import Handover
-from mbrl_control.runtime.inbox import Entry, EStop, PlanArrived, PlannerDied, Request, Surroundings
+from mbrl_control.runtime.inbox import Entry, EStop, PlanArrived, PlannerDied, Request, Surroundings, unfit
 from mbrl_control.runtime.reference import Tick, brake, follow, seed
 from mbrl_control.runtime.states import Event, GuardState, after
 from mbrl_control.runtime.torque import Deviation, Torques
@@ -47,6 +47,8 @@ PERIODS = (0.01, 2.0)
 """Time between plans that a planner may say [s]."""
 MISSES = 1
 """Ticks in a row that may be missed where the sink takes samples: it gets a step of so many more, no larger one."""
+LEFT = 0.03
+"""So long [s] torques may stay what they are; no less than ``MISSES`` ticks."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Guard:
         if robot is not None and sink == "effort":
             self.torques = Torques(robot, self.limits, self.dt, config.bandwidth, config.feedback == "auto")
         self.lead = 1 if self.torques else max(2, round(config.lead / self.dt))
+        self._misses = max(MISSES, round(LEFT / self.dt) - 1) if self.torques else MISSES
         self._motors = self.torques.motors if self.torques else np.ones(len(joints), dtype=bool)
         """Which joints can be held to something."""
         self.inbox: deque[Entry] = deque()
@@ -257,20 +260,9 @@ class Guard:
 
     def _plan_fault(self, arrived: PlanArrived, now: float) -> str | None:
         plan, newest = arrived.plan, self._next_plan
-        nj = len(self.slot.map.joints)
-        if plan.q.ndim != 2 or plan.q.shape != plan.v.shape or plan.q.shape[1] != nj or len(plan.q) < 2:
-            return "wrong shape"
-        if len(plan.u) != len(plan.q) - 1 or not plan.dt > 0.0:
-            return "wrong shape"
-        if plan.mode is not (Mode.TORQUE if self.torques else Mode.VELOCITY_REFERENCE):
-            return f"mode {plan.mode}"
-        if self.torques and plan.u.shape[1:] != (self.torques.nu,):
-            return "wrong shape"
-        gains = plan.u if plan.K is None else plan.K
-        if plan.K is not None and plan.K.shape != (*plan.u.shape, 2 * nj):
-            return "wrong shape"
-        if not is_finite(plan.q, plan.v, plan.u, gains, plan.t0, plan.dt, plan.state_stamp):
-            return "not finite"
+        wrong = unfit(plan, len(self.slot.map.joints), self.torques.nu if self.torques else None)
+        if wrong is not None:
+            return wrong
         alive = self._session != 0 and newest is not None and self._fresh(newest, now)
         if arrived.session != self._session and alive:
             return "a second planner"
@@ -322,7 +314,7 @@ class Guard:
         """
         if self.sink == "joint_trajectory":  # longer than what was committed: the arm has begun its stop by itself
             return now > self._queue[-1].index * self.dt + 1e-9
-        if self._sent is None or index - self._sent.index <= 1 + MISSES:
+        if self._sent is None or index - self._sent.index <= 1 + self._misses:
             return False
         if not self.torques:
             self._seed(index, self._sent.motion.q)
@@ -416,7 +408,7 @@ class Guard:
         if sent is None or left:  # nothing was sent before, or the stop that goes on is being played already
             return math.inf
         if self.sink != "joint_trajectory":
-            return (sent.index + 2 + MISSES) * self.dt
+            return (sent.index + 2 + self._misses) * self.dt
         return math.inf if braking and braked else kept.index * self.dt + 1e-9
 
     def _plan_for(self, t: float) -> Plan | None:
