@@ -120,6 +120,7 @@ def fuzz(
             judge.see(round(out.t / guard.dt), out.command.effort[0])
             assert len(out.command.t) == 1
         elif out.command is not None:
+            assert isinstance(judge, SampleJudge)
             judge.see(round(out.t / guard.dt), position(out.command))
             arm = position(out.command)  # what a sink that takes samples has of it
         if back:
