@@ -150,6 +150,17 @@ def test_without_states_the_arm_is_braked_by_what_is_known_then_left_to_the_othe
     rig.clean()
 
 
+def test_a_state_from_well_before_a_plan_says_nothing_of_it() -> None:
+    rig = TorqueRig(rate=200.0).swinging()
+    torques, state = rig.guard.torques, rig.guard.slot.state
+    assert torques is not None
+    assert state is not None
+    plan = swing(rig.robot, rig.now, 1, rig.now, rig.now - 1.0, 0.6)
+    for age, used in ((0.0, True), (0.008, True), (0.03, False), (0.3, False)):
+        wanted, _ = torques.around(plan, rig.now, replace(state, t=rig.now - age, q=state.q + 0.05))
+        assert np.allclose(wanted, plan.u[0]) is not used
+
+
 def test_ticks_that_are_missed_leave_the_torques_and_too_many_are_a_hold() -> None:
     rig = TorqueRig(rate=200.0).swinging()
 

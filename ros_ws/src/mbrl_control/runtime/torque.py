@@ -38,6 +38,8 @@ DELAY, SLOW = 0.03, 0.05
 """... and so is one that cannot be stopped any more inside its range after this time [s]; slower ones can [rad/s]."""
 STRONG = 2.0
 """Of the joints' acceleration limits, what a correction may take: more than what it has to stop was thrown with."""
+BEFORE = 0.01
+"""A state this much older than a plan says nothing of how far the arm is from that plan [s]."""
 ROUNDING = 1e-9
 
 
@@ -91,7 +93,7 @@ class Torques:
         """What is wanted at time ``t`` along a plan, with the newest state; and whether a channel's bound cut it."""
         k = min(max(int((t - plan.t0) / plan.dt), 0), plan.horizon - 1)
         u, bound = plan.u[k], self._channels.bound
-        if self.feedback and plan.K is not None:
+        if self.feedback and plan.K is not None and state.t >= plan.t0 - BEFORE:
             there = _expected(plan, state.t)
             u = u + plan.K[k] @ np.concatenate([state.q - there.q, state.v - there.v])
         return self._channels.coupling @ np.clip(u, -bound, bound), bool((np.abs(u) > bound + ROUNDING).any())
