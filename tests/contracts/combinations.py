@@ -147,7 +147,9 @@ def chosen(found: Iterable[Names]) -> list[Any]:
 
 
 def as_without_obstacles(names: Names) -> bool:
-    """A robot among obstacles is the same as without, but for a task that sees them."""
+    """A robot among obstacles is the same as without, but for a task that sees them; on torques it is two that are."""
+    if names.robot == "panda_torque_clutter":
+        return True
     try:
         return bool(_robot(names.robot).obstacles) and not (names.task and isinstance(build(names).task, Avoids))
     except Exception:  # it is in here to fail its tests
