@@ -15,7 +15,7 @@ from pathlib import Path
 import commands
 import diagram
 
-from mbrl_control import engine, feedback, registry
+from mbrl_control import engine, feedback, registry, relay
 from mbrl_control.bench.session import BenchConfig
 from mbrl_control.comparison import EvalConfig
 from mbrl_control.config import Param, params
@@ -71,6 +71,9 @@ ROS parameters of all nodes that know the robot, as `{PREFIX}.joints`. Give them
 nothing."""
 ENGINE = """\
 ROS parameters of the planner node, as `engine.threads`; of `mbrl eval` and `mbrl learn` too, as `engine.use:=numpy`."""
+RELAY = """\
+ROS parameter of the planner node, as `relay.first`, and of `mbrl eval`; an argument of the launch files, `first:=ilqr`:
+[another planner first](trajectory_optimisation.md#another-planner-first)."""
 FEEDBACK = """\
 ROS parameters of the planner node, as `feedback.position`; of `mbrl eval` too, where `feedback.use` is off unless it is
 given: [gains along plans](trajectory_optimisation.md#lqr-and-feedback-along-plans)."""
@@ -102,6 +105,7 @@ def page() -> str:
     parts += section("planner: the node", planner.NodeConfig)
     parts += section("what runs a planner", engine.Config, says=ENGINE)
     parts += section("gains along a plan", feedback.Config, says=FEEDBACK)
+    parts += section("another planner first", relay.Config, says=RELAY)
     parts += section("viewer", viewer.NodeConfig)
     parts += section("sim", sim.Config)
     parts += section("how a robot is connected", Wiring, says=WIRING)

@@ -14,7 +14,20 @@ from mbrl_control import engine, plan_graph
 from mbrl_control.core import Observation, State, Status
 from mbrl_control.sampling import INFINITE
 
-from .combinations import HORIZON, Names, Parts, accepted, build, builder, chosen, equal, frozen, goal_for, observe
+from .combinations import (
+    BY_DERIVATIVES,
+    HORIZON,
+    Names,
+    Parts,
+    accepted,
+    build,
+    builder,
+    chosen,
+    equal,
+    frozen,
+    goal_for,
+    observe,
+)
 
 PARTS = {"threads": 2, "rows": 4}
 """Several parts, the last of which is not full."""
@@ -33,7 +46,7 @@ def long(names: Names) -> bool:
     return names.dynamics in ("analytic", "symbolic") and build(names).robot.nj > 2
 
 
-FOUND = [names for names in accepted("tasks", "dynamics", "planners") if writable(names)]
+FOUND = [n for n in accepted("tasks", "dynamics", "planners") if n.planner not in BY_DERIVATIVES and writable(n)]
 SLOW = [pytest.param(names, id=str(names), marks=pytest.mark.slow) for names in FOUND if long(names)]
 COMBINATIONS = pytest.mark.parametrize("names", [*chosen(names for names in FOUND if not long(names)), *SLOW])
 LEARNED = Names("panda", "reach", "ensemble", "cem")

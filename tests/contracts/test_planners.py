@@ -206,8 +206,8 @@ def settled(parts: Parts, near_limits: bool):
 def worth_an_effort(names: Names) -> bool:
     """Whether a knob has something to turn: of made-up motion, where the task does not make doing nothing the best.
 
-    What is charged near obstacles alone is turned in ``tests/maths/test_clutter.py``. Samples about no torque at all let
-    an arm fall, whatever the knobs. Derivatives by MuJoCo's differences, or by tangents of an arm's motion, take minutes.
+    What is charged near obstacles alone is turned in ``tests/maths/test_clutter.py``. Samples about no torque let an
+    arm fall, whatever the knobs. Derivatives by MuJoCo's differences, or by tangents of an arm's motion, take minutes.
     """
     if names.task == "clutter" or (names.dynamics == "mujoco" and names.planner in BY_DERIVATIVES):
         return False

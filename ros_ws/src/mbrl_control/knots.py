@@ -130,6 +130,11 @@ class Knots:
         batch(len(given[0]), ins.ctypes.data, outs.ctypes.data)
         return out
 
+    @property
+    def native(self) -> bool:
+        """Whether it runs as machine code."""
+        return self._compile and self._batch is not None
+
     @functools.cached_property
     def _batch(self) -> Any:
         ins, outs = sizes(self.function)
