@@ -13,6 +13,9 @@ from mbrl_control.rigid_body import Chain
 from mbrl_control.robots import panda_clutter, panda_torque
 
 
+SETTINGS = panda_torque.SETTINGS
+
+
 @dataclass(frozen=True)
 class Config(panda_torque.Config):
     """What is mounted on the arm, and how much its joints rub, as in ``panda_torque``."""
