@@ -12,7 +12,6 @@ from mbrl_control.core import Robot
 from mbrl_control.rigid_body import Chain
 from mbrl_control.robots import panda_clutter, panda_torque
 
-
 SETTINGS = panda_torque.SETTINGS
 
 
