@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -46,15 +47,21 @@ def mujoco() -> Any:
 
 def read(robot: Robot) -> Spec:
     """The MJCF of a robot, with the tool and payload of its Config."""
-    try:
-        spec = mujoco().MjSpec.from_file(str(robot.world))
-    except ValueError as error:
-        raise _unreadable(robot, error) from None
+    spec = _opened(robot.world)
     if spec.body(robot.tip_body) is None:
         raise WorldError(f"{robot.world.name}: no body '{robot.tip_body}' for the tip of {robot.name}")
     if robot.mount:
         robot.mount(spec)
     return spec
+
+
+def model(world: Path) -> Model:
+    """An MJCF as it stands, of a robot that there is not yet."""
+    spec = _opened(world)
+    try:
+        return spec.compile()
+    except ValueError as error:
+        raise _unreadable(world, error) from None
 
 
 def mount(spec: Spec, body: str, mass: float, offset: float, payload: float) -> None:
@@ -82,7 +89,7 @@ def compiled(robot: Robot, spec: Spec) -> Model:
     try:
         model = spec.compile()
     except ValueError as error:
-        raise _unreadable(robot, error) from None
+        raise _unreadable(robot.world, error) from None
     model.opt.disableflags |= int(mujoco().mjtDisableBit.mjDSBL_AUTORESET)
     return model
 
@@ -166,5 +173,12 @@ def reset(robot: Robot, model: Model, data: Any) -> None:
     data.qpos[addresses(model, robot)[0]] = robot.home
 
 
-def _unreadable(robot: Robot, error: ValueError) -> WorldError:
-    return WorldError(f"{robot.world}: {str(error).splitlines()[0]}")
+def _opened(world: Path) -> Spec:
+    try:
+        return mujoco().MjSpec.from_file(str(world))
+    except ValueError as error:
+        raise _unreadable(world, error) from None
+
+
+def _unreadable(world: Path, error: ValueError) -> WorldError:
+    return WorldError(f"{world}: {str(error).splitlines()[0]}")
