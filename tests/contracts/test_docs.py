@@ -170,15 +170,16 @@ def lab(tmp_path, monkeypatch):
 
 
 def test_there_is_a_recipe_for_each_kind():
-    assert {Path(name).stem for name in recipes()} == {"best_of", "hover", "planar"}
+    assert {Path(name).stem for name in recipes()} == {"best_of", "hover", "planar", "planar_torque"}
 
 
-def planning(robot: str = "panda", task: str = "reach", planner: str = "mppi", rounds: int = 10) -> list[float]:
-    """Costs of a few rounds of planning from home towards one goal."""
+def planning(robot: str = "panda", task: str = "reach", planner: str = "mppi", model: str = "kinematic") -> list[float]:
+    """Costs of ten rounds of planning from home towards one goal."""
     made = registry.make("robots", robot)
     wanted = registry.make("tasks", task, made)
-    dynamics = registry.make("dynamics", "kinematic", made)
-    overrides = {"samples": 32, "horizon": 10}
+    symbolic = model == "symbolic"
+    dynamics = registry.make("dynamics", model, made, overrides={"compile": False} if symbolic else {})
+    overrides = {"horizon": 10, **({"compile": False} if symbolic else {"samples": 32})}
     plans = registry.make("planners", planner, wanted, dynamics, overrides=overrides)
     rng = np.random.default_rng(0)
     point = wanted.sample_goal(rng)
@@ -186,7 +187,7 @@ def planning(robot: str = "panda", task: str = "reach", planner: str = "mppi", r
     goal = Goal.still(point, plans.horizon, wanted.tolerance, wanted.dwell)
     obs = Observation(0.0, State(0.0, made.home, np.zeros(made.nj)))
     carry, costs = plans.init(obs), []
-    for _ in range(rounds):
+    for _ in range(10):
         carry, plan, info = plans.improve(obs, goal, plans.knobs(), carry, plans.noise(rng))
         assert not info.status
         assert plan.q.shape == (plans.horizon + 1, made.nj)
@@ -242,3 +243,15 @@ def test_the_robot_of_the_recipe_is_the_one_in_its_world(lab):
         mujoco.mj_inverse(model, data)
         np.testing.assert_allclose(robot.tip(np, q), data.site("tip").xpos, atol=1e-9)
         np.testing.assert_allclose(robot.inverse_dynamics(np, q, v, a), data.qfrc_inverse, atol=1e-9)
+
+
+def test_the_robot_that_reads_its_mjcf_is_the_one_that_types_it_and_plans_with_derivatives(lab):
+    typed, read = (registry.make("robots", f"my_lab.{name}") for name in ("planar", "planar_torque"))
+    q, v, a = np.random.default_rng(0).uniform(-2.0, 2.0, (3, 10, 2))
+    np.testing.assert_allclose(read.tip(np, q), typed.tip(np, q), atol=1e-9)
+    torque = read.inverse_dynamics(np, q, v, a)
+    np.testing.assert_allclose(torque, typed.inverse_dynamics(np, q, v, a), atol=1e-9)
+    np.testing.assert_allclose(read.acceleration(np, q, v, torque), a, atol=1e-9)
+    pytest.importorskip("casadi")
+    costs = planning("my_lab.planar_torque", planner="ilqr", model="symbolic")
+    assert costs[-1] < costs[0]

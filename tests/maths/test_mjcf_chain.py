@@ -105,6 +105,11 @@ def test_zeros_and_ones_of_a_drawing_are_exact(name):
         assert link.position == declared.position
 
 
+def test_a_chain_is_printed_as_it_is_typed():
+    found = chain(compiled(ODD), JOINTS, "tip")
+    assert eval(repr(found), vars(rigid_body)) == found
+
+
 def test_odd_axes_anchors_references_slides_and_fixed_bodies():
     model = compiled(ODD)
     found = chain(model, JOINTS, "tip")
