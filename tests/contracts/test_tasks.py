@@ -9,9 +9,8 @@ import onnxruntime
 import pytest
 import torch
 
-from mbrl_control import core
+from mbrl_control import casadi_graph, core
 from mbrl_control.core import NORMS, GoalError, Observation, State
-from mbrl_control.dynamics import symbolic
 from mbrl_control.onnx_graph import Recorder, graph
 
 from .combinations import accepted, as_without_obstacles, build, observe
@@ -70,13 +69,13 @@ def by_onnx(task, features, u, goal):
 
 
 def by_casadi(task, features, u, goal):
-    xp = symbolic.namespace()
+    xp = casadi_graph.namespace()
     rows = []
-    symbols = {name: symbolic.symbols(name, x.shape[-1]) for name, x in features.items()}
-    control, wanted = symbolic.symbols("u", u.shape[-1]), symbolic.symbols("goal", goal.shape[-1])
+    symbols = {name: casadi_graph.symbols(name, x.shape[-1]) for name, x in features.items()}
+    control, wanted = casadi_graph.symbols("u", u.shape[-1]), casadi_graph.symbols("goal", goal.shape[-1])
     residuals = task.residuals(xp, symbols, control, wanted)
-    arguments = [symbolic.column(x) for x in (*symbols.values(), control, wanted)]
-    function = casadi.Function("r", arguments, [symbolic.column(r) for r in residuals.values()])
+    arguments = [casadi_graph.column(x) for x in (*symbols.values(), control, wanted)]
+    function = casadi.Function("r", arguments, [casadi_graph.column(r) for r in residuals.values()])
     for row in range(ROWS):
         values = function(*(x[row] for x in features.values()), u[row], goal[row])
         rows.append([np.asarray(value).ravel() for value in (values if isinstance(values, tuple) else (values,))])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from arms import ARMS, made
 
-from mbrl_control import core, registry
+from mbrl_control import casadi_graph, core, registry
 from mbrl_control.core import MbrlError, Observation, Plan, State
 from mbrl_control.dynamics import analytic, kinematic, symbolic
 
@@ -194,11 +194,11 @@ class TestAnalytic:
         other = analytic.make(analytic.Config(substeps=2), swinging, torch_xp)
         theirs, _ = core.rollout(torch_xp, other, other.init(obs, {}), torch.from_numpy(u), {})
         np.testing.assert_allclose(theirs["v"], ours["v"], atol=1e-12)
-        xp = symbolic.namespace()
+        xp = casadi_graph.namespace()
         built = analytic.make(analytic.Config(substeps=2), swinging, xp)
-        w = symbolic.symbols("u", 4, swinging.nu)
+        w = casadi_graph.symbols("u", 4, swinging.nu)
         graph, _ = core.rollout(xp, built, built.init(obs, {}), w, {})
-        f = casadi.Function("f", [symbolic.column(w)], [symbolic.column(graph["q"])])
+        f = casadi.Function("f", [casadi_graph.column(w)], [casadi_graph.column(graph["q"])])
         np.testing.assert_allclose(np.asarray(f(u[3].ravel())).ravel(), one["q"].ravel(), atol=1e-12)
 
     def test_a_robot_without_closed_form_is_refused_by_name(self, arm):
@@ -252,11 +252,11 @@ class TestSymbolic:
     @pytest.mark.parametrize("name", CALLS)
     def test_each_function_builds_what_numpy_computes(self, name):
         casadi = pytest.importorskip("casadi")
-        a, b = symbolic.symbols("a", *A.shape), symbolic.symbols("b", *B.shape)
-        built = CALLS[name](symbolic.namespace(), a, b)
+        a, b = casadi_graph.symbols("a", *A.shape), casadi_graph.symbols("b", *B.shape)
+        built = CALLS[name](casadi_graph.namespace(), a, b)
         expected = CALLS[name](np, A, B)
         assert built.shape == expected.shape
-        f = casadi.Function("f", [symbolic.column(a), symbolic.column(b)], [symbolic.column(built)])
+        f = casadi.Function("f", [casadi_graph.column(a), casadi_graph.column(b)], [casadi_graph.column(built)])
         numbers = np.asarray(f(A.ravel(), B.ravel())).reshape(expected.shape)
         np.testing.assert_allclose(numbers, expected, rtol=0, atol=1e-14)
         theirs = CALLS[name](torch_xp, torch.from_numpy(A), torch.from_numpy(B))
@@ -264,22 +264,22 @@ class TestSymbolic:
 
     def test_what_is_not_finite_is_seen(self):
         casadi = pytest.importorskip("casadi")
-        a = symbolic.symbols("a", 4)
-        f = casadi.Function("f", [symbolic.column(a)], [symbolic.column(symbolic.namespace().isfinite(a))])
+        a = casadi_graph.symbols("a", 4)
+        f = casadi.Function("f", [casadi_graph.column(a)], [casadi_graph.column(casadi_graph.namespace().isfinite(a))])
         assert np.asarray(f([1.0, np.inf, -np.inf, np.nan])).ravel().tolist() == [1, 0, 0, 0]
 
     @pytest.mark.parametrize("norm", core.NORMS)
     def test_the_norms_of_tasks_are_built(self, norm):
         casadi = pytest.importorskip("casadi")
-        r = symbolic.symbols("r", *A.shape)
+        r = casadi_graph.symbols("r", *A.shape)
         f = casadi.Function(
-            "f", [symbolic.column(r)], [symbolic.column(core.NORMS[norm](symbolic.namespace(), r, 0.3))]
+            "f", [casadi_graph.column(r)], [casadi_graph.column(core.NORMS[norm](casadi_graph.namespace(), r, 0.3))]
         )
         np.testing.assert_allclose(np.asarray(f(A.ravel())).ravel(), core.NORMS[norm](np, A, 0.3), atol=1e-14)
 
     def test_a_python_if_on_a_symbol_and_a_write_in_place_are_errors(self):
         pytest.importorskip("casadi")
-        a = symbolic.symbols("a")
+        a = casadi_graph.symbols("a")
         with pytest.raises(MbrlError, match=r"no truth value.*xp\.where"):
             bool(a > 0)
         with pytest.raises(TypeError):

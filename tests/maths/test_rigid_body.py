@@ -10,8 +10,7 @@ import pytest
 import torch
 from arms import CHAINS
 
-from mbrl_control import forward_dynamics, rigid_body
-from mbrl_control.dynamics import symbolic
+from mbrl_control import casadi_graph, forward_dynamics, rigid_body
 from mbrl_control.onnx_graph import Recorder, graph
 from mbrl_control.rigid_body import Body, Chain, ChainError, Link, about_x, about_z, symmetric
 
@@ -128,9 +127,9 @@ def test_forward_dynamics_undo_inverse_dynamics(name):
     assert single.dtype == forward_dynamics.mass_matrix(np, chain, singles[0]).dtype == np.float32
     assert forward_dynamics.acceleration(torch_xp, chain, *map(torch.from_numpy, singles)).dtype == torch.float32
 
-    names = [symbolic.symbols(x, nj) for x in "qvt"]
-    expression = symbolic.column(forward_dynamics.acceleration(symbolic.namespace(), chain, *names))
-    f = casadi.Function("f", [symbolic.column(x) for x in names], [expression])
+    names = [casadi_graph.symbols(x, nj) for x in "qvt"]
+    expression = casadi_graph.column(forward_dynamics.acceleration(casadi_graph.namespace(), chain, *names))
+    f = casadi.Function("f", [casadi_graph.column(x) for x in names], [expression])
     found = np.asarray(f(q[0, 0], v[0, 0], torque[0, 0])).ravel()
     np.testing.assert_allclose(found, a[0, 0], rtol=0, atol=1e-9)
 
@@ -180,11 +179,11 @@ def test_torch_agrees_and_keeps_the_type(name):
 @pytest.mark.parametrize("name", CHAINS)
 def test_casadi_builds_the_same_functions(name):
     casadi = pytest.importorskip("casadi")
-    chain, xp = CHAINS[name], symbolic.namespace()
+    chain, xp = CHAINS[name], casadi_graph.namespace()
     nj = len(chain.links)
-    q, v, a = (symbolic.symbols(x, nj) for x in "qva")
+    q, v, a = (casadi_graph.symbols(x, nj) for x in "qva")
     outputs = [rigid_body.tip(xp, chain, q), rigid_body.inverse_dynamics(xp, chain, q, v, a)]
-    f = casadi.Function("f", [symbolic.column(x) for x in (q, v, a)], [symbolic.column(x) for x in outputs])
+    f = casadi.Function("f", [casadi_graph.column(x) for x in (q, v, a)], [casadi_graph.column(x) for x in outputs])
     numbers = np.random.default_rng(3).normal(size=(3, nj))
     tip, torque = (np.asarray(x).ravel() for x in f(*numbers))
     np.testing.assert_allclose(tip, rigid_body.tip(np, chain, numbers[0]), rtol=0, atol=1e-12)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control.casadi_graph import CasadiError, SymbolError, Symbols, column, namespace, package, symbols
+from mbrl_control.casadi_graph import package
 from mbrl_control.config import param
 from mbrl_control.core import Array, Features, Latent, Mode, Noise, Observation, Robot, flat
 from mbrl_control.dynamics import analytic
@@ -26,8 +26,6 @@ from mbrl_control.dynamics._derivatives import accelerated, derived, in_stages, 
 from mbrl_control.dynamics.analytic import Analytic, closed_form
 from mbrl_control.dynamics.kinematic import Kinematic
 from mbrl_control.knots import Knots
-
-__all__ = ["CasadiError", "Config", "SymbolError", "Symbolic", "Symbols", "column", "make", "namespace", "symbols"]
 
 
 @dataclass(frozen=True)
