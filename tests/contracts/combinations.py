@@ -147,7 +147,7 @@ def chosen(found: Iterable[Names]) -> list[Any]:
 
 
 def as_by_ilqr(names: Names) -> bool:
-    """DDP and LQR are iLQR but for one step of it, and take what it takes: by default they meet one model that has all."""
+    """DDP and LQR are iLQR but for a step of it, and take what it takes: by default they meet the model with all."""
     return names.planner in ("ddp", "lqr") and names.dynamics != "symbolic"
 
 
