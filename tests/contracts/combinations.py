@@ -136,7 +136,7 @@ def accepted(*kinds: str) -> list[Names]:
 def chosen(found: Iterable[Names]) -> list[Any]:
     """Combinations as parameters of a test: those in which every two parts meet once by default, the others slow."""
     found = list(found)
-    candidates = [names for names in found if not (as_without_obstacles(names) or as_by_ilqr(names))]
+    candidates = [names for names in found if not as_without_obstacles(names)]
     left = {pair for names in candidates for pair in _pairs(names)}
     quick: set[Names] = set()
     while left:
@@ -144,11 +144,6 @@ def chosen(found: Iterable[Names]) -> list[Any]:
         quick.add(best)
         left -= _pairs(best)
     return [pytest.param(n, id=str(n), marks=() if n in quick else pytest.mark.slow) for n in found]
-
-
-def as_by_ilqr(names: Names) -> bool:
-    """DDP and LQR are iLQR but for a step of it, and take what it takes: by default they meet the model with all."""
-    return names.planner in ("ddp", "lqr") and names.dynamics != "symbolic"
 
 
 def as_without_obstacles(names: Names) -> bool:
