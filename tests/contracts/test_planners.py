@@ -211,6 +211,8 @@ def worth_an_effort(names: Names) -> bool:
     """
     if names.task == "clutter" or (names.dynamics == "mujoco" and names.planner in BY_DERIVATIVES):
         return False
+    if names.robot == "pusher" and names.dynamics in LEARNED:
+        return False
     if names.dynamics == "analytic" and names.planner in BY_DERIVATIVES and build(names).robot.nj > 2:
         return False
     if names.robot == "panda_torque" and names.planner not in BY_DERIVATIVES:
