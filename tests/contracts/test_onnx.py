@@ -43,7 +43,7 @@ def writable(names: Names) -> bool:
 
 def long(names: Names) -> bool:
     """An arm's closed form, unrolled, is a hundred thousand nodes; near obstacles elites change at a touch."""
-    return names.task == "clutter" or names.dynamics in ("analytic", "symbolic") and build(names).robot.nj > 2
+    return names.task == "clutter" or (names.dynamics in ("analytic", "symbolic") and build(names).robot.nj > 2)
 
 
 FOUND = [n for n in accepted("tasks", "dynamics", "planners") if n.planner not in BY_DERIVATIVES and writable(n)]
