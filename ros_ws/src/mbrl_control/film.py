@@ -15,6 +15,10 @@ import numpy as np
 from mbrl_control.core import Robot
 
 
+ROUNDING = 1e-6
+"""A moment so little before a row [s] is that row: clocks that have run for a day are not exact to the last digit."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One moment of an episode; what is between two recorded rows is in between."""
@@ -70,9 +74,9 @@ class Film:
     def at(self, t: float) -> Frame:
         """The moment ``t`` [s], or the nearest that there is."""
         t = min(max(t, self.begin), self.end)
-        row = int(np.searchsorted(self.t, t, side="right")) - 1
+        row = int(np.searchsorted(self.t, t + ROUNDING, side="right")) - 1
         then = min(row + 1, self.steps)
-        part = (t - self.t[row]) / (self.t[then] - self.t[row]) if then > row else 0.0
+        part = max(0.0, t - self.t[row]) / (self.t[then] - self.t[row]) if then > row else 0.0
 
         def between(rows: Annotated[np.ndarray, "T+1 ..."]) -> Annotated[np.ndarray, "..."]:
             return rows[row] + part * (rows[then] - rows[row])
