@@ -14,7 +14,6 @@ import numpy as np
 
 from mbrl_control.core import Robot
 
-
 ROUNDING = 1e-6
 """A moment so little before a row [s] is that row: clocks that have run for a day are not exact to the last digit."""
 
