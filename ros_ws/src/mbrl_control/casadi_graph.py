@@ -88,6 +88,11 @@ def column(x: Array) -> Any:
     return package().vertcat(*_plain(x).ravel().tolist())
 
 
+def rows(matrix: Any) -> Any:
+    """A matrix of CasADi's as one column, row by row, with its zeros."""
+    return package().densify(package().vec(matrix.T))
+
+
 class _Namespace:
     """The functions of ``core.XP_SUBSET`` on ``Symbols``. Reductions of no elements are not defined.
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from mbrl_control import knots, machine_code
 from mbrl_control.backward import Expansion, Policy
-from mbrl_control.casadi_graph import column, namespace, package, symbols
+from mbrl_control.casadi_graph import column, namespace, package, rows, symbols
 from mbrl_control.config import ConfigError
 from mbrl_control.core import (
     NORMS,
@@ -224,12 +224,8 @@ class Problem:
             weight = inputs[3][i]
             gradient, hessian = gradient + weight * g, hessian + weight * h
         n = self.nx
-        parts = [gradient[:n], gradient[n:], *map(_rows, (hessian[:n, :n], hessian[n:, :n], hessian[n:, n:]))]
+        parts = [gradient[:n], gradient[n:], *map(rows, (hessian[:n, :n], hessian[n:, :n], hessian[n:, n:]))]
         return casadi.Function("expansion", inputs, [terms, *map(casadi.densify, parts)])
-
-
-def _rows(matrix: Any) -> Any:
-    return package().vec(matrix.T)
 
 
 def _gauss_newton(norm: str, p: float, r: Any, z: Any) -> tuple[Any, Any]:

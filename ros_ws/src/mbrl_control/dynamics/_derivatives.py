@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from mbrl_control.casadi_graph import column, namespace, package, symbols
+from mbrl_control.casadi_graph import column, namespace, package, rows, symbols
 from mbrl_control.core import Robot
 from mbrl_control.dynamics.analytic import Analytic
 from mbrl_control.dynamics.kinematic import Kinematic
@@ -33,7 +33,7 @@ def derived(model: Analytic | Kinematic) -> Any:
         x, u, after = _step(model)
         slopes = casadi.jacobian(after, casadi.vertcat(x, u))
     nx = x.numel()
-    return casadi.Function("derivatives", [x, u], [after, _rows(slopes[:, :nx]), _rows(slopes[:, nx:])])
+    return casadi.Function("derivatives", [x, u], [after, rows(slopes[:, :nx]), rows(slopes[:, nx:])])
 
 
 def in_stages(
@@ -55,10 +55,6 @@ def in_stages(
 
     after, speed = dataclasses.replace(model, acceleration=acceleration).integrated(q, v, torque)  # type: ignore[arg-type]
     return np.concatenate([after.slope, speed.slope], axis=1)
-
-
-def _rows(matrix: SX) -> SX:
-    return package().densify(package().vec(matrix.T))
 
 
 def _step(model: Analytic | Kinematic) -> tuple[SX, SX, SX]:
@@ -119,7 +115,7 @@ def accelerated(robot: Robot) -> Any:
     slopes = casadi.substitute(-casadi.jacobian(needed, casadi.vertcat(q, v)), a, found)
     all_slopes = _solved(factors, casadi.horzcat(slopes, casadi.SX.eye(nj)))
     parts = [all_slopes[:, i * nj : (i + 1) * nj] for i in range(3)]
-    return casadi.Function("acceleration", [q, v, torque], [found, *map(_rows, parts)])
+    return casadi.Function("acceleration", [q, v, torque], [found, *map(rows, parts)])
 
 
 def _factored(matrix: SX) -> tuple[SX, list[SX]]:
