@@ -260,6 +260,15 @@ STEP = 1e-5
 """Of those differences, relative to numbers above 1."""
 
 
+def shifted(rows: Annotated[np.ndarray, "n ..."], steps: float) -> Annotated[np.ndarray, "n ..."]:
+    """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last."""
+    last = len(rows) - 1
+    place = np.clip(np.arange(len(rows)) + steps, 0.0, last)
+    at = place.astype(int)
+    share = (place - at).reshape(-1, *[1] * (rows.ndim - 1))
+    return rows[at] * (1.0 - share) + rows[np.minimum(at + 1, last)] * share
+
+
 def check(name: str, dt: float, task: Task, dynamics: Any, xp: Any) -> None:
     """Refuse, by name, what derivatives cannot be taken of."""
     robot = task.robot.name

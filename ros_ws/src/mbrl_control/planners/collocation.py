@@ -50,6 +50,7 @@ from mbrl_control.core import (
     rollout,
     unflat,
 )
+from mbrl_control.optimal import shifted
 from mbrl_control.planners._program import Ending, Iterate, Program, Wanted
 from mbrl_control.planners._transcription import Constrained, check
 
@@ -301,15 +302,6 @@ def _anew(carry: Carry) -> dict[str, np.ndarray]:
 
 def _knots(carry: Carry) -> Annotated[np.ndarray, "H+1 nx"]:
     return np.concatenate([carry["q"], carry["v"]], axis=-1)
-
-
-def shifted(rows: Annotated[np.ndarray, "n m"], steps: float) -> Annotated[np.ndarray, "n m"]:
-    """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last."""
-    last = len(rows) - 1
-    place = np.clip(np.arange(len(rows)) + steps, 0.0, last)
-    at = np.minimum(place.astype(int), last)
-    share = (place - at)[:, None]
-    return rows[at] * (1.0 - share) + rows[np.minimum(at + 1, last)] * share
 
 
 def _words(said: str) -> str:

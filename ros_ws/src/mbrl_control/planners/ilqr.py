@@ -38,7 +38,7 @@ from mbrl_control.core import (
     is_finite,
 )
 from mbrl_control.knots import LANES
-from mbrl_control.optimal import Case, Problem
+from mbrl_control.optimal import Case, Problem, shifted
 
 GROWTH, LEAST, MOST = 1.6, 1e-6, 1e8
 """Of the damping: d0, mu0 and where it ends. It counts in cost per square of half the range of a control."""
@@ -236,14 +236,6 @@ def _more(damping: np.ndarray) -> np.ndarray:
 def _less(damping: np.ndarray) -> np.ndarray:
     rate = min(1.0 / GROWTH, damping[1] / GROWTH)
     return np.array([damping[0] * rate if damping[0] * rate >= LEAST else 0.0, rate])
-
-
-def shifted(rows: Annotated[np.ndarray, "n ..."], steps: float) -> Annotated[np.ndarray, "n ..."]:
-    """Rows that stand ``steps`` later; fractions interpolate, and beyond the ends the last and first row last."""
-    place = np.clip(np.arange(len(rows)) + steps, 0.0, len(rows) - 1.0)
-    low = np.minimum(place.astype(int), len(rows) - 2)
-    share = (place - low).reshape(-1, *[1] * (rows.ndim - 1))
-    return rows[low] * (1.0 - share) + rows[low + 1] * share
 
 
 def make(config: Config, task: Task, dynamics: Any, xp: Any = np) -> ILQR:
